@@ -1,0 +1,1 @@
+"""Windows of DNA in, coverage out: the readers and Kipoi dataloaders (never imports TensorFlow)."""

@@ -1,0 +1,1 @@
+"""Packaged Kipoi entries: data files, found with importlib.resources."""

@@ -1,0 +1,34 @@
+"""kipoi-borzoi: Borzoi and its fine-tuned variants as Kipoi models.
+
+Importing this package is light: no TensorFlow, no Kipoi, no file is touched. Submodules and the
+public functions below are imported when they are first asked for (PEP 562), which also lets
+Kipoi's ``defined_as`` loader walk from the top-level name down to a class.
+"""
+
+import importlib
+
+from kipoi_borzoi._version import __version__
+
+_SUBMODULES = frozenset(
+    ["dataloaders", "errors", "genome", "inference", "kipoi_compat", "model", "network", "sequence", "tracks", "zoo"]
+)
+_FUNCTIONS = {
+    "zoo_init": "kipoi_borzoi.zoo",
+    "zoo_import": "kipoi_borzoi.zoo",
+    "zoo_ls": "kipoi_borzoi.zoo",
+    "zoo_verify": "kipoi_borzoi.zoo",
+}
+
+__all__ = sorted(["__version__", *_SUBMODULES, *_FUNCTIONS])
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"kipoi_borzoi.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    raise AttributeError(f"module 'kipoi_borzoi' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,56 @@
+"""Maps the repository's folders to import names and states what the package needs.
+
+``plugin/`` is ``kipoi_borzoi``, ``dataloaders/`` is ``kipoi_borzoi.dataloaders`` and ``model_zoo/``
+is ``kipoi_borzoi.model_zoo`` (data only).
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "plugin" / "_version.py").read_text()).group(1)
+
+setup(
+    name="kipoi-borzoi",
+    version=VERSION,
+    description="Borzoi and its parameter-efficiently fine-tuned variants as Kipoi models",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    package_dir={
+        "kipoi_borzoi": "plugin",
+        "kipoi_borzoi.dataloaders": "dataloaders",
+        "kipoi_borzoi.model_zoo": "model_zoo",
+    },
+    packages=(
+        ["kipoi_borzoi", "kipoi_borzoi.dataloaders", "kipoi_borzoi.model_zoo"]
+        + [f"kipoi_borzoi.{name}" for name in find_packages("plugin")]
+        + [f"kipoi_borzoi.dataloaders.{name}" for name in find_packages("dataloaders")]
+    ),
+    package_data={"kipoi_borzoi.model_zoo": ["**/*"]},
+    install_requires=[
+        "kipoi==0.8.6",  # the last release; the compatibility fixes are written against it
+        "setuptools<81",  # kipoi imports pkg_resources, which later releases dropped
+        "tensorflow>=2.16.1,<2.22",
+        "keras>=3.3,<4",
+        "numpy>=1.26,<3",
+        "pandas>=2.2,<4",  # tables; kipoi's TSV writer
+        "h5py>=3.10,<4",  # Calico's weights files; kipoi's HDF5 writer
+        "safetensors>=0.4.3,<1",  # our weights files
+        "pysam>=0.22,<1",  # FASTA
+        "pybigwig>=0.3.22,<1",  # coverage
+        "pyyaml>=6.0,<7",
+        "pooch>=1.8,<2",  # downloads
+        "tqdm>=4.62,<5",
+    ],
+    extras_require={
+        "plot": ["matplotlib>=3.8,<4"],
+        "parquet": ["pyarrow>=15"],
+        "zarr": ["zarr>=2.16,<3"],  # kipoi's zarr writer knows only version 2
+        "test": ["pytest>=8", "build>=1", "matplotlib>=3.8,<4", "pyarrow>=15"],
+    },
+    entry_points={"console_scripts": ["kipoi-borzoi = kipoi_borzoi.cli:main"]},
+)
