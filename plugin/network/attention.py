@@ -1,0 +1,199 @@
+"""Multi-head attention with Borzoi's relative position features, computed from a table of the few distinct ones.
+
+The features are masks: feature i is 1 where the distance is below a width c_i, and once more times
+the sign of the distance. They are therefore constant over bands of distances, at most 2F + 1 of them
+for F masks, and the relative logits of a query need one product per band instead of one per distance
+(2L - 1). Each logit then looks up its band. Exact; described in the Enformer paper (Avsec et al.
+2021, the features) and in this package's documentation (the table).
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+from kipoi_borzoi.network.config import TransformerTower
+from kipoi_borzoi.network.ops import fused
+from kipoi_borzoi.network.span import Span
+
+# Queries handled at a time: bounds the memory for the logits to heads x QUERIES x length.
+QUERIES = 256
+
+
+def band_widths(length: int, masks: int) -> np.ndarray:
+    """Widths c_i = (length + 1)^(i / masks) - 1 of the central masks, i = 1..masks, as float32.
+
+    Parameters
+    ----------
+    length : int
+        Positions the network was trained on.
+    masks : int
+    """
+    rate = np.exp(np.log(length + 1) / masks).astype(np.float32)
+    return np.power(rate, np.arange(1, masks + 1, dtype=np.float32)) - np.float32(1)
+
+
+def position_table(length: int, features: int, seqlen_train: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct position features and the band of every distance.
+
+    Parameters
+    ----------
+    length : int
+        Positions L.
+    features : int
+        Number of features, masks and signed masks together (rounded down to even).
+    seqlen_train : int, optional
+        Length that sets the widths of the masks, when it is not ``length``.
+
+    Returns
+    -------
+    table : (rows, features) float32
+    row : (2 * length - 1,) int32
+        Row of the table for each distance -(L-1)..L-1 (key minus query).
+    """
+    masks = features // 2
+    distance = np.arange(-(length - 1), length)
+    inside = band_widths(seqlen_train or length, masks) > np.abs(distance)[:, None].astype(np.float32)
+    every = np.concatenate([inside, np.sign(distance)[:, None] * inside], axis=1).astype(np.float32)
+    # A row begins wherever the features change from one distance to the next.
+    begins = np.concatenate([[True], np.any(every[1:] != every[:-1], axis=1)])
+    return every[begins], (np.cumsum(begins) - 1).astype(np.int32)
+
+
+@fused
+def _softmax_with_positions(logits, by_row, index):
+    """Softmax of ``logits`` plus the relative logits looked up in ``by_row``.
+
+    logits: (batch, heads, queries, length); by_row: (batch, heads, queries * rows); index: (queries * length,)
+    """
+    relative = ops.reshape(ops.take(by_row, index, axis=2), ops.shape(logits))
+    wide = keras.backend.result_type(logits.dtype, "float32")
+    return ops.cast(ops.softmax(ops.cast(logits, wide) + ops.cast(relative, wide), axis=-1), logits.dtype)
+
+
+class Attention(keras.layers.Layer):
+    """Self-attention over (batch, length, channels).
+
+    Parameters
+    ----------
+    block : TransformerTower
+        Settings; value size is channels / heads.
+    channels : int
+    """
+
+    PARTS = ("q", "k", "v", "out", "positions")
+
+    def __init__(self, block: TransformerTower, channels: int, **kwargs):
+        super().__init__(**kwargs)
+        self.block = block
+        self.channels = channels
+        features = block.num_position_features
+        if features is None:
+            features = channels // block.heads // 2 * 2
+        self.features = features
+        keys = block.heads * block.key_size
+        self.q = self._projection(keys, "q")
+        self.k = self._projection(keys, "k")
+        self.v = self._projection(channels, "v")
+        self.out = keras.layers.Dense(channels, kernel_initializer="zeros", dtype=self.dtype_policy, name="out")
+        self.positions = None
+        if features:
+            self.positions = self._dense(keys, "positions")
+        self.weights_dropout = keras.layers.Dropout(block.attention_dropout, dtype=self.dtype_policy)
+        self.position_dropout = keras.layers.Dropout(block.position_dropout, dtype=self.dtype_policy)
+
+    def _dense(self, units: int, name: str):
+        return keras.layers.Dense(
+            units, use_bias=False, kernel_initializer=self.block.mha_initializer, dtype=self.dtype_policy, name=name
+        )
+
+    def _projection(self, units: int, name: str):
+        """Dense layer, or separable convolution when the block asks for one (qkv_width > 1)."""
+        if self.block.qkv_width == 1:
+            return self._dense(units, name)
+        return keras.layers.SeparableConv1D(
+            units, self.block.qkv_width, padding="same", use_bias=False, dtype=self.dtype_policy, name=name,
+            depthwise_initializer=self.block.mha_initializer, pointwise_initializer=self.block.mha_initializer,
+        )  # fmt: skip
+
+    def build(self, input_shape):
+        """Create the weights."""
+        shape = (1, self.block.heads, 1, self.block.key_size)
+        self.r_w_bias = self.add_weight(name="r_w_bias", shape=shape, initializer=self.block.mha_initializer)
+        self.r_r_bias = self.add_weight(name="r_r_bias", shape=shape, initializer=self.block.mha_initializer)
+        for part in (self.q, self.k, self.v, self.out):
+            part.build((None, None, self.channels))
+        if self.positions is not None:
+            self.positions.build((None, self.features))
+
+    def forward(self, x, queries: Span, run, training: bool = False):
+        """Attend from the positions ``queries`` to all.
+
+        Parameters
+        ----------
+        x : (batch, length, channels)
+        queries : Span
+        run : callable
+            Runs a named leaf layer (see `kipoi_borzoi.network.sites`).
+
+        Returns
+        -------
+        (batch, queries.size, channels)
+        """
+        length = queries.length
+        # The separable q reads beyond its place; take what it needs and let the projection of all stand for it.
+        source = x if queries.size == length or self.block.qkv_width > 1 else x[:, queries.start : queries.end]
+        q = run(f"{self.name}.q", self.q, source)
+        if q.shape[1] != queries.size:
+            q = q[:, queries.start : queries.end]
+        q = self._heads(q) * self.block.key_size**-0.5
+        k = self._heads(run(f"{self.name}.k", self.k, x))
+        v = self._heads(run(f"{self.name}.v", self.v, x))
+        content = q + ops.cast(self.r_w_bias, q.dtype)
+        relative = self._relative_by_row(q, length, run, training)
+        attended = []
+        for start in range(0, queries.size, QUERIES):
+            stop = min(start + QUERIES, queries.size)
+            logits = ops.matmul(content[:, :, start:stop], ops.swapaxes(k, -1, -2))
+            weights = self._weights(logits, relative, start, stop, queries)
+            if training:
+                weights = self.weights_dropout(weights, training=True)
+            attended.append(ops.matmul(weights, v))
+        y = attended[0] if len(attended) == 1 else ops.concatenate(attended, axis=2)
+        y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (-1, queries.size, self.channels))
+        return run(f"{self.name}.out", self.out, y)
+
+    def _heads(self, x):
+        """(batch, length, heads * size) to (batch, heads, length, size)."""
+        heads = self.block.heads
+        x = ops.reshape(x, (-1, x.shape[1], heads, x.shape[2] // heads))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def _relative_by_row(self, q, length: int, run, training: bool):
+        """Relative logits of every query for every row of the position table: (batch, heads, queries, rows)."""
+        if self.positions is None:
+            return None
+        table, _ = position_table(length, self.features, self.block.seqlen_train)
+        table = ops.convert_to_tensor(table, dtype=self.compute_dtype)
+        if training:
+            table = self.position_dropout(table, training=True)
+        keys = run(f"{self.name}.positions", self.positions, table)
+        keys = ops.transpose(ops.reshape(keys, (-1, self.block.heads, self.block.key_size)), (1, 2, 0))
+        if self.block.content_position_bias:
+            q = q + ops.cast(self.r_r_bias, q.dtype)
+        else:
+            q = ops.zeros_like(q) + ops.cast(self.r_r_bias, q.dtype)
+        return ops.matmul(q, keys)
+
+    def _weights(self, logits, relative, start: int, stop: int, queries: Span):
+        """Attention weights of the queries ``start`` to ``stop`` (counted within ``queries``)."""
+        if relative is None:
+            return ops.softmax(logits, axis=-1)
+        length, rows = queries.length, relative.shape[-1]
+        _, row = position_table(length, self.features, self.block.seqlen_train)
+        query = np.arange(stop - start)
+        distance = np.arange(length)[None, :] - (queries.start + start + query)[:, None]
+        index = row[distance + length - 1] + query[:, None].astype(np.int32) * rows
+        by_row = ops.reshape(relative[:, :, start:stop], (-1, self.block.heads, (stop - start) * rows))
+        return _softmax_with_positions(logits, by_row, ops.convert_to_tensor(index.ravel(), dtype="int32"))

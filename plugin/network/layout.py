@@ -1,0 +1,249 @@
+"""The trunk of a config unrolled into units, with every length, width and skip connection worked out.
+
+A unit is the smallest piece that is computed in one go: one level of a tower, one transformer
+block, one U-net step. Their names are the first part of every weight's name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from kipoi_borzoi.errors import ConfigError
+from kipoi_borzoi.network.config import (
+    Block,
+    ConvDNA,
+    ConvNAC,
+    Cropping,
+    NetworkConfig,
+    ResTower,
+    TransformerTower,
+    UnetConv,
+)
+from kipoi_borzoi.network.span import Span, conv_input, pool_input, upsample_input
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of the trunk.
+
+    Attributes
+    ----------
+    name : str
+        Unique in the trunk: ``conv_dna``, ``res_tower.3``, ``unet_conv_1``.
+    block : Block
+        The settings it is made from.
+    in_length, out_length : int
+        Positions going in and coming out.
+    in_width, out_width : int
+        Channels going in and coming out.
+    skip_length : int
+        Positions of the representation that later U-net steps may take from here (before pooling
+        for the levels of a residual tower, else the output).
+    skip_from : int or None
+        For a U-net step, the index of the unit whose representation it adds.
+    skip_width : int
+        Channels of that representation.
+    """
+
+    name: str
+    block: Block
+    in_length: int
+    out_length: int
+    in_width: int
+    out_width: int
+    skip_length: int
+    skip_from: int | None = None
+    skip_width: int = 0
+
+    @property
+    def is_global(self) -> bool:
+        """Whether every output position depends on every input position."""
+        return isinstance(self.block, TransformerTower)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The units of a trunk in order."""
+
+    seq_length: int
+    units: tuple[Unit, ...]
+
+    @classmethod
+    def of(cls, config: NetworkConfig) -> Layout:
+        """Follow the lengths and widths through the trunk of ``config``.
+
+        Raises
+        ------
+        ConfigError
+            A length or width that does not work out; the message names the unit.
+        """
+        units: list[Unit] = []
+        skips: list[int] = []  # candidates for skip connections, in Calico's order
+        length, width = config.seq_length, 4
+        for name, block, filters in _unrolled(config.trunk):
+            unit = _unit(name, block, filters, length, width, units, skips)
+            units.append(unit)
+            skips.append(len(units) - 1)
+            length, width = unit.out_length, unit.out_width
+        return cls(config.seq_length, tuple(units))
+
+    @property
+    def bins(self) -> int:
+        """Output positions."""
+        return self.units[-1].out_length
+
+    @property
+    def width(self) -> int:
+        """Channels that the heads read."""
+        return self.units[-1].out_width
+
+    @property
+    def crop(self) -> int:
+        """Output positions removed at each end."""
+        return sum(unit.block.cropping for unit in self.units if isinstance(unit.block, Cropping))
+
+    @property
+    def bin_size(self) -> int:
+        """bp per output position, rounded up where the window is not a multiple of it."""
+        return -(-self.seq_length // (self.bins + 2 * self.crop))
+
+    @property
+    def stem(self) -> int:
+        """How many units come before the first global one: the part that can run tile by tile."""
+        for index, unit in enumerate(self.units):
+            if unit.is_global:
+                return index
+        return 0
+
+    @property
+    def stem_stride(self) -> int:
+        """bp per position that leaves the stem."""
+        return self.seq_length // self.units[self.stem - 1].out_length if self.stem else 1
+
+    def skips_out_of_stem(self) -> list[int]:
+        """Indices of the stem's units whose representation a later unit adds, in order."""
+        used = {unit.skip_from for unit in self.units[self.stem :]}
+        return sorted(index for index in used if index is not None and index < self.stem)
+
+    def spans(self, first: int, last: int, out: Span, skips: dict[int, Span]) -> list[UnitSpans]:
+        """Work back from what is wanted of units ``first`` to ``last`` (exclusive) to what each must compute.
+
+        Parameters
+        ----------
+        out : Span
+            Wanted output of unit ``last - 1``.
+        skips : dict
+            Wanted representations by unit index, beside those that units of the range take from each other.
+
+        Returns
+        -------
+        list of UnitSpans, one per unit of the range. Units before ``first`` whose representation is
+        needed appear in the ``skip_input`` of the unit that takes it.
+        """
+        wanted: dict[int, Span] = dict(skips)
+        result: list[UnitSpans] = []
+        for index in range(last - 1, first - 1, -1):
+            unit = self.units[index]
+            skip_out = wanted.get(index)
+            spans = _unit_spans(unit, out, skip_out)
+            if unit.skip_from is not None:
+                wanted[unit.skip_from] = spans.skip_input.union(wanted.get(unit.skip_from))
+            result.append(spans)
+            out = spans.input
+        return result[::-1]
+
+
+@dataclass(frozen=True)
+class UnitSpans:
+    """What one unit is given and what it gives.
+
+    Attributes
+    ----------
+    input, out : Span
+    skip_out : Span or None
+        The representation that later units need from here.
+    skip_input : Span or None
+        What a U-net step needs of the representation it adds.
+    """
+
+    input: Span
+    out: Span
+    skip_out: Span | None = None
+    skip_input: Span | None = None
+
+
+def _unrolled(trunk: tuple[Block, ...]):
+    """Yield (unit name, block, filters) for every unit."""
+    kinds = Counter(block.name for block in trunk)
+    seen: Counter = Counter()
+    for block in trunk:
+        name = block.name.lower()
+        if kinds[block.name] > 1:
+            name = f"{name}_{seen[block.name]}"
+        seen[block.name] += 1
+        if isinstance(block, ResTower):
+            for level, filters in enumerate(block.level_filters()):
+                yield f"{name}.{level}", block, filters
+        elif isinstance(block, TransformerTower):
+            for level in range(block.repeat):
+                yield f"{name}.{level}", block, None
+        else:
+            yield name, block, getattr(block, "filters", None)
+
+
+def _unit(name, block, filters, length, width, units, skips) -> Unit:
+    """Work out one unit; ``units`` are those before it."""
+    filters = filters or width
+    if isinstance(block, ConvDNA | ConvNAC):
+        if isinstance(block, ConvNAC) and block.residual and filters != width:
+            raise ConfigError(f"{name}: a residual needs as many filters ({filters}) as input channels ({width})")
+        pooled = -(-length // block.pool_size)
+        return Unit(name, block, length, pooled, width, filters, pooled)
+    if isinstance(block, ResTower):
+        return Unit(name, block, length, -(-length // block.pool_size), width, filters, length)
+    if isinstance(block, TransformerTower):
+        if width % block.heads:
+            raise ConfigError(f"{name}: {width} channels cannot be divided among {block.heads} heads")
+        return Unit(name, block, length, length, width, width, length)
+    if isinstance(block, UnetConv):
+        # Calico looks for the latest representation of twice the length, the last one excepted.
+        for index in reversed(skips):
+            tower_end = index + 1 < len(units) and units[index + 1].block is not units[index].block
+            if tower_end and units[index].out_length == 2 * length != units[index].skip_length:
+                raise ConfigError(f"{name}: adding the pooled output of {units[index].name} is not supported")
+            if units[index].skip_length == 2 * length:
+                skip_width = units[index].out_width
+                return Unit(name, block, length, 2 * length, width, width, 2 * length, index, skip_width)
+        raise ConfigError(
+            f"{name}: no earlier representation has {2 * length} positions, twice the current {length}"
+            f" (is seq_length a multiple of the total pooling?)"
+        )
+    if isinstance(block, Cropping):
+        kept = length - 2 * block.cropping
+        if kept < 1:
+            raise ConfigError(f"{name}: removing {block.cropping} bins at each end of {length} leaves none")
+        return Unit(name, block, length, kept, width, width, kept)
+    raise TypeError(f"no unit for {type(block).__name__}")
+
+
+def _unit_spans(unit: Unit, out: Span, skip_out: Span | None) -> UnitSpans:
+    """What ``unit`` needs to give ``out`` and ``skip_out``."""
+    block = unit.block
+    if isinstance(block, ResTower):
+        # The further convolutions of a level are 1 wide, so only the first one reads beyond its place.
+        level = pool_input(out, block.pool_size, unit.in_length).union(skip_out)
+        return UnitSpans(conv_input(level, block.kernel_size, block.dilation_rate), out, skip_out)
+    out = out.union(skip_out)
+    if isinstance(block, ConvDNA):
+        return UnitSpans(conv_input(pool_input(out, block.pool_size, unit.in_length), block.kernel_size), out, skip_out)
+    if isinstance(block, ConvNAC):
+        convolved = pool_input(out, block.pool_size, unit.in_length)
+        return UnitSpans(conv_input(convolved, block.kernel_size, block.dilation_rate), out, skip_out)
+    if isinstance(block, TransformerTower):
+        return UnitSpans(Span.whole(unit.in_length), out, skip_out)
+    if isinstance(block, UnetConv):
+        skip_input = conv_input(out, block.kernel_size)
+        return UnitSpans(upsample_input(skip_input), out, skip_out, skip_input)
+    crop = block.cropping
+    return UnitSpans(Span(out.start + crop, out.end + crop, unit.in_length), out, skip_out)
