@@ -1,0 +1,180 @@
+"""Writing and naming files so that a kill, a full disk or a second process never leaves a half-written one behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_BLOCK = 1 << 20
+_FOREIGN_TEMPORARY_MAX_AGE_S = 7 * 24 * 3600.0
+_NOBODY = 0  # stands for the process number in the name of an abandoned temporary
+_NAME_MAX = 255  # bytes, on every filesystem in common use
+
+
+def sha256_of_file(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content as 64 lower-case hexadecimal digits, read in blocks of 1 MiB.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    block = memoryview(bytearray(_BLOCK))
+    with open(path, "rb", buffering=0) as handle:
+        while count := handle.readinto(block):
+            digest.update(block[:count])
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Write a file under a temporary name and give it its final name only when it is whole and on disk.
+
+    The temporary lies in the same directory (so that the rename stays on one filesystem), is
+    unique to this call, exists and is empty on entry, and keeps the final name's suffix for
+    writers that choose a format by it. An existing ``path`` is replaced. When the body raises, the
+    temporary is removed and ``path`` is as it was.
+
+    Parameters
+    ----------
+    path : path
+        The final name; its directory must exist.
+
+    Yields
+    ------
+    Path
+        The temporary, to be opened and written, and closed, by the body.
+
+    Raises
+    ------
+    OSError
+        When the directory is missing, read-only or full.
+
+    Examples
+    --------
+    >>> with atomic_write("scores.tsv") as temporary:  # doctest: +SKIP
+    ...     temporary.write_text("chrom\\tpos\\n")
+    """
+    path = Path(path)
+    temporary = create_temporary(path)
+    try:
+        yield temporary
+        commit(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def commit(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Flush ``temporary`` to disk, rename it to ``path`` (same filesystem) and flush the directory."""
+    with open(temporary, "rb+") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+    _fsync_directory(Path(path).parent)
+
+
+def _fsync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network filesystems cannot flush a directory
+            raise
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class Temporary:
+    """A temporary file found beside its target. ``tag`` is the text given to `create_temporary`."""
+
+    path: Path
+    host: str
+    pid: int
+    tag: str
+
+
+def create_temporary(path: str | os.PathLike, tag: str = "") -> Path:
+    """Create an empty file with a unique name in the directory of ``path``, marked as this process's own.
+
+    Parameters
+    ----------
+    path : path
+        What the temporary is to become.
+    tag : str
+        Text kept in the temporary's name (letters, digits and ``._%-``), for finding it again later.
+
+    Raises
+    ------
+    OSError
+        When the directory is missing or cannot be written.
+    """
+    path = Path(path)
+    prefix = f".tmp~{_host()}~{os.getpid()}~{secrets.token_hex(4)}~{tag}~"
+    name = path.name
+    while name and len((prefix + name).encode()) > _NAME_MAX:  # cut on the left: the suffix stays
+        name = name[1:]
+    temporary = path.with_name(prefix + name)
+    # Not tempfile.mkstemp: its files are private to the user, these follow the umask.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
+
+
+def find_temporaries(directory: str | os.PathLike) -> list[Temporary]:
+    """Temporaries of this package in ``directory``, of living and dead processes alike."""
+    found = []
+    for entry in os.scandir(directory):
+        fields = entry.name.split("~", 5)
+        if len(fields) == 6 and fields[0] == ".tmp" and fields[2].isdecimal():
+            found.append(Temporary(Path(entry.path), host=fields[1], pid=int(fields[2]), tag=fields[4]))
+    return found
+
+
+def abandon_temporary(temporary: Path) -> None:
+    """Mark an unfinished temporary of this process as nobody's: to be continued by a later call, or swept."""
+    mark, host, _, rest = temporary.name.split("~", 3)
+    os.replace(temporary, temporary.with_name(f"{mark}~{host}~{_NOBODY}~{rest}"))
+
+
+def sweep_temporaries(directory: str | os.PathLike) -> list[Path]:
+    """Remove the temporaries that dead processes left in ``directory``; return the removed paths.
+
+    Dead means: abandoned, or made on this host by a process that no longer exists, or made on
+    another host that shares the filesystem and not written to for a week. Files that cannot be
+    removed are left.
+    """
+    removed = []
+    for temporary in find_temporaries(directory):
+        with contextlib.suppress(OSError):  # gone already, or not ours to remove
+            if _is_dead(temporary):
+                temporary.path.unlink()
+                removed.append(temporary.path)
+    return removed
+
+
+def _is_dead(temporary: Temporary) -> bool:
+    if temporary.pid == _NOBODY:
+        return True
+    if temporary.host != _host():
+        return time.time() - temporary.path.stat().st_mtime > _FOREIGN_TEMPORARY_MAX_AGE_S
+    try:
+        os.kill(temporary.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())[:64]
