@@ -10,6 +10,7 @@ import numpy as np
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.network.layers import Conv1D
+from kipoi_borzoi.network.layout import Layout
 from kipoi_borzoi.network.ops import CPU_FRAME, activate, on_cpu, take
 from kipoi_borzoi.network.sites import PLAIN, Sites
 from kipoi_borzoi.network.span import Span
@@ -30,8 +31,9 @@ class Network(keras.Model):
 
     def __init__(self, config: NetworkConfig, dtype: str = "float32", initialize: bool = True):
         super().__init__(name="borzoi", dtype=dtype)
-        self.config = config
-        self.layout = config.layout
+        # A crop can then be asked for at prediction of any network.
+        self.config = config.with_crop(0) if config.crop == 0 else config
+        self.layout = self.config.layout
         self.units = [make_unit(unit, dtype=dtype) for unit in self.layout.units]
         self.heads = [Head(head, self.layout.width, dtype=dtype) for head in config.heads]
         if not initialize:
@@ -79,7 +81,7 @@ class Network(keras.Model):
         return activate(x, self.config.activation)
 
     def run_units(self, x, first: int, last: int, out: Span, skips: dict, run: Sites = PLAIN, training: bool = False,
-                  keep: dict | None = None, given: Span | None = None):  # fmt: skip
+                  keep: dict | None = None, given: Span | None = None, layout: Layout | None = None):  # fmt: skip
         """Run the units ``first`` to ``last`` (exclusive).
 
         Parameters
@@ -94,16 +96,19 @@ class Network(keras.Model):
             Unit index to span of representations that are wanted in ``skips`` beside those used within.
         given : Span, optional
             What ``x`` covers; None for exactly the span that `Layout.spans` asks of it.
+        layout : Layout, optional
+            For another window or crop than the config's own; the weights depend on neither.
 
         Returns
         -------
         (batch, out.size, width) tensor
         """
-        plan = self.layout.spans(first, last, out, keep or {})
+        layout = layout or self.layout
+        plan = layout.spans(first, last, out, keep or {})
         if given is not None:
             x = take(x, given, plan[0].input)
         for index, spans in zip(range(first, last), plan, strict=True):
-            source = self.layout.units[index].skip_from
+            source = layout.units[index].skip_from
             skip, skip_span = skips[source] if source is not None else (None, None)
             x, kept = self.units[index].forward(x, spans, run, training, skip, skip_span)
             if kept is not None:

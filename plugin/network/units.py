@@ -125,7 +125,7 @@ class ConvDNAUnit(UnitLayer):
         """See `UnitLayer.forward`."""
         block: ConvDNA = self.block
         out = spans.out.union(spans.skip_out)
-        level = pool_input(out, block.pool_size, self.unit.in_length)
+        level = pool_input(out, block.pool_size, spans.input.length)
         x = same_padded(x, spans.input, level, block.kernel_size)
         x = run(self.site("conv"), self.conv, x)
         if self.norm is not None or block.activation != "linear":
@@ -165,7 +165,7 @@ class ConvNACUnit(UnitLayer):
         """See `UnitLayer.forward`."""
         block: ConvNAC = self.block
         out = spans.out.union(spans.skip_out)
-        level = pool_input(out, block.pool_size, self.unit.in_length)
+        level = pool_input(out, block.pool_size, spans.input.length)
         y = self.drop(self.step.forward(x, spans.input, level, run, training), training=training)
         if block.residual:
             y = y + take(x, spans.input, level)
@@ -203,7 +203,7 @@ class ResLevelUnit(UnitLayer):
 
     def forward(self, x, spans, run, training=False, skip=None, skip_span=None):
         """See `UnitLayer.forward`."""
-        pooled_from = pool_input(spans.out, self.block.pool_size, self.unit.in_length)
+        pooled_from = pool_input(spans.out, self.block.pool_size, spans.input.length)
         level = pooled_from.union(spans.skip_out)
         first = x = self.convs[0].forward(x, spans.input, level, run, training)
         for step in self.convs[1:]:
