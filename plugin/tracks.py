@@ -29,6 +29,7 @@ _FIELD_COLUMNS = {
 }
 _BLOCK_VALUES = 1 << 19  # transforms work on as many rows at a time as fit the processor's cache
 
+
 class _TrackError(InputError):
     """A rule that one track breaks; `read_tracks` adds the file and line."""
 
@@ -362,7 +363,9 @@ def _by_blocks(values: np.ndarray, tracks: Tracks, transform: str, dtype, steps:
     check_transform(transform)
     values = np.asarray(values)
     if values.ndim < 1 or values.shape[-1] != len(tracks):
-        raise InputError(f"coverage has shape {values.shape}, expected (..., bins, {len(tracks)}): one column per track")
+        raise InputError(
+            f"coverage has shape {values.shape}, expected (..., bins, {len(tracks)}): one column per track"
+        )
     parameters = [getattr(tracks, name).astype(dtype) for name in ("scale", "clip", "clip_soft")]
     roots = np.flatnonzero([stat.endswith("_sqrt") for stat in tracks.sum_stat])
     if len(roots) and roots[-1] - roots[0] == len(roots) - 1:
