@@ -1,0 +1,152 @@
+"""Kipoi 0.8.6 is archived, so the faults of its writers on current numpy are mended here, in memory and in Kipoi's own modules only.
+
+``apply()`` runs when ``kipoi_borzoi.model`` or the dataloader is imported. Kipoi imports a model's
+module before it builds its writers, so the plain ``kipoi predict`` profits. Nothing but attributes of
+``kipoi.writers`` is replaced, and each fix is left out where the fault is absent.
+"""
+
+import functools
+
+import numpy as np
+
+from kipoi_borzoi.errors import InputError
+
+MAX_CHUNK_BYTES = 16 * 2**20
+"""Largest chunk of an HDF5 or Zarr output, unless a single row is larger."""
+
+_MARK = "__kipoi_borzoi_fix__"
+
+
+def apply():
+    """Mend ``kipoi.writers``; calling it again changes nothing."""
+    from kipoi import writers
+
+    for fix in FIXES:
+        fix(writers)
+
+
+class _NumpyWithOldNames:
+    """numpy, plus the names that numpy 2 removed and ``kipoi.writers`` still asks for."""
+
+    string_ = np.bytes_
+    unicode_ = np.str_
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+
+def alias_numpy_strings(writers):
+    """Let ``kipoi.writers`` (not numpy) know ``np.string_`` and ``np.unicode_``: without them every ``.h5`` fails on numpy 2."""
+    if writers.np is np and not (hasattr(np, "string_") and hasattr(np, "unicode_")):
+        writers.np = _NumpyWithOldNames()
+
+
+def cap_chunk_bytes(writers):
+    """Cap the rows of a chunk by their bytes.
+
+    The writers buffer and chunk 10,000 rows whatever their width: the inputs of a 524-kb model or its
+    binned outputs exceed HDF5's limit of 4 GB per chunk, and the memory of the machine before that.
+    """
+    for name in ("HDF5BatchWriter", "ZarrBatchWriter"):
+        _wrap(getattr(writers, name), "batch_write", _write_with_capped_chunks)
+
+
+def _write_with_capped_chunks(batch_write, self, batch):
+    from kipoi_utils.external.flatten_json import flatten
+
+    if self.first_pass:
+        arrays = flatten(batch, separator="/").values()
+        row_bytes = max(array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)) for array in arrays)
+        self.chunk_size = max(1, min(int(self.chunk_size), MAX_CHUNK_BYTES // max(row_bytes, 1)))
+    return batch_write(self, batch)
+
+
+def drop_foreign_writer_options(writers):
+    """Hand ``hdf5_chunk_size``, ``keep_metadata`` and the like only to the writers that take them.
+
+    Kipoi passes them to the ``.tsv`` and ``.bed`` writers too, which then stop with a TypeError
+    (``kipoi test -o out.tsv``, and ``kipoi predict`` of any model with ``writers: hdf5_chunk_size``).
+    """
+    _wrap(writers, "get_writer", _get_writer_with_its_own_options)
+
+
+def _get_writer_with_its_own_options(get_writer, output_file, metadata_schema=None, **kwargs):
+    known = {"h5": "hdf5_chunk_size", "hdf5": "hdf5_chunk_size", "zarr": "hdf5_chunk_size"}
+    known.update(dict.fromkeys(["parquet", "pq", "pqt"], "parquet_chunk_size"))
+    option = known.get(output_file.rsplit(".", 1)[-1])
+    return get_writer(output_file, metadata_schema, **{key: kwargs[key] for key in kwargs if key == option})
+
+
+def pass_bed_writer_its_schema(writers):
+    """Call the ``.bed`` writer with the argument name that it has: Kipoi says ``dataloader_schema`` for ``metadata_schema``."""
+    _wrap(writers.BedBatchWriter, "__init__", _init_bed_writer)
+
+
+def _init_bed_writer(init, self, file_path, metadata_schema=None, header=True, dataloader_schema=None):
+    init(self, file_path, metadata_schema if dataloader_schema is None else dataloader_schema, header)
+
+
+def name_missing_bed_ranges(writers):
+    """Say that ``.bed`` output needs ``--keep_metadata``: Kipoi drops the ranges by default and then fails with a KeyError."""
+    _wrap(writers.BedBatchWriter, "batch_write", _write_bed_with_ranges)
+
+
+def _write_bed_with_ranges(batch_write, self, batch):
+    if not any(str(key).partition("/")[0] == "metadata" for key in batch):
+        raise InputError(
+            f"{self.file_path}: the rows of a .bed file are the genomic ranges of the metadata, which this command "
+            "leaves out of its output; add --keep_metadata (-m)"
+        )
+    return batch_write(self, batch)
+
+
+def open_zarr_writer(writers):
+    """Give ``.zarr`` its writer: Kipoi lists the format, has the writer, and yet returns none, writes nothing and exits 0."""
+    _wrap(writers, "get_writer", _get_writer_or_zarr)
+
+
+def _get_writer_or_zarr(get_writer, output_file, metadata_schema=None, **kwargs):
+    if not output_file.endswith(".zarr"):
+        return get_writer(output_file, metadata_schema, **kwargs)
+    from kipoi.writers import ZarrBatchWriter
+
+    _require_zarr_2(output_file)
+    return ZarrBatchWriter(output_file, **{"chunk_size": kwargs[key] for key in kwargs if key == "hdf5_chunk_size"})
+
+
+def _require_zarr_2(output_file):
+    try:
+        import zarr
+    except ImportError:
+        found = "zarr is not installed"
+    else:
+        if hasattr(zarr, "DirectoryStore"):
+            return
+        found = f"zarr {zarr.__version__} is installed"
+    raise InputError(f"{output_file}: Kipoi writes .zarr with zarr 2 only, and {found}; pip install 'zarr>=2.16,<3'")
+
+
+# The last wrapper of get_writer runs first: options are sorted out before a writer is chosen.
+FIXES = (
+    alias_numpy_strings,
+    cap_chunk_bytes,
+    pass_bed_writer_its_schema,
+    name_missing_bed_ranges,
+    open_zarr_writer,
+    drop_foreign_writer_options,
+)
+
+
+def _wrap(owner, name, wrapper):
+    """Replace ``owner.name`` by ``wrapper(original, ...)``, once."""
+    original = getattr(owner, name)
+    applied = getattr(original, _MARK, frozenset())
+    if wrapper.__name__ in applied:
+        return
+
+    @functools.wraps(original)
+    def replacement(*args, **kwargs):
+        return wrapper(original, *args, **kwargs)
+
+    setattr(replacement, _MARK, applied | {wrapper.__name__})
+    setattr(owner, name, replacement)
