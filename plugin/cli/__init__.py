@@ -1,0 +1,92 @@
+"""The command `kipoi-borzoi`: parse, call the function of the same name, write; only here do errors become an exit status."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+
+from kipoi_borzoi._version import __version__
+from kipoi_borzoi.errors import KipoiBorzoiError
+
+# One module per noun, each with `add_parser(nouns)`. They import what they run only when they run it.
+_NOUNS = ("zoo",)
+
+_EXAMPLES = """\
+examples:
+  kipoi-borzoi zoo init                 make a zoo of your own, known to Kipoi as source 'borzoi'
+  kipoi ls --source borzoi              what is in it
+  kipoi-borzoi zoo import --help        add a model of your own
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments without the command's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0; 1 for an error (one line on standard error); 130 when interrupted; 141 when
+        the reader of the output has gone. Wrong usage exits with 2, as argparse does.
+    """
+    args = _parser().parse_args(argv)
+    handler = _show_log()
+    try:
+        status = args.run(args)
+        sys.stdout.flush()
+        return status or 0
+    except KeyboardInterrupt:
+        print("kipoi-borzoi: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The interpreter flushes once more at exit, which must not fail as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        _report(error, args.debug)
+        return 1
+    finally:
+        logging.getLogger("kipoi_borzoi").removeHandler(handler)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kipoi-borzoi",
+        description="Borzoi and its fine-tuned variants as Kipoi models.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"kipoi-borzoi {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    nouns = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for noun in _NOUNS:
+        importlib.import_module(f"kipoi_borzoi.cli.{noun}").add_parser(nouns)
+    return parser
+
+
+def _show_log() -> logging.Handler:
+    """Show the package's own messages, such as the checksum pinned at a first download, on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("kipoi-borzoi: %(levelname)s: %(message)s"))
+    logger = logging.getLogger("kipoi_borzoi")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    return handler
+
+
+def _report(error: Exception, debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    message = " ".join(str(error).split())
+    if isinstance(error, KipoiBorzoiError):
+        print(f"kipoi-borzoi: error: {message}", file=sys.stderr)
+    else:
+        hint = "" if debug else "; this is a fault of the program, --debug shows where"
+        print(f"kipoi-borzoi: error: {type(error).__name__}: {message}{hint}", file=sys.stderr)

@@ -1,0 +1,7 @@
+"""Lets ``python -m kipoi_borzoi.cli`` stand for the command."""
+
+import sys
+
+from kipoi_borzoi.cli import main
+
+sys.exit(main())

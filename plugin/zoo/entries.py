@@ -1,0 +1,229 @@
+"""Reads what a zoo offers: every entry that Kipoi would list there, its description, and the files it is made of."""
+
+import glob
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kipoi_borzoi.errors import ZooError
+from kipoi_borzoi.zoo.names import VIEWS
+from kipoi_borzoi.zoo.yaml_text import parse_yaml, read_yaml
+
+MODEL_CLASS = "kipoi_borzoi.model.BorzoiModel"
+
+_ROLES = ("params", "targets", "weights")
+
+
+@dataclass(frozen=True)
+class EntryFile:
+    """One file of an entry: here (``path``) or fetched on first use (``url``).
+
+    Attributes
+    ----------
+    role : str
+        ``params``, ``targets`` or ``weights``.
+    reference : str
+        As the description says it.
+    path : Path or None
+    url : str or None
+    sha256 : str or None
+        As the description says it.
+    """
+
+    role: str
+    reference: str
+    path: Path | None
+    url: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a zoo, as Kipoi names it.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``Borzoi/human/rep0/sum``.
+    directory : Path
+        Where relative paths of the description start, and where Kipoi goes to load the model.
+    root : Path
+        The folder that all files of the entry must lie in.
+    description : dict
+        The parsed ``model.yaml``; empty when ``problem`` is set.
+    problem : str or None
+        Why the entry cannot be used.
+    """
+
+    name: str
+    directory: Path
+    root: Path
+    description: dict = field(default_factory=dict, repr=False)
+    problem: str | None = None
+
+    @property
+    def is_borzoi(self) -> bool:
+        """Whether this package's model class is what Kipoi would load."""
+        return self.description.get("defined_as") == MODEL_CLASS
+
+    @property
+    def args(self) -> dict:
+        """The model's arguments."""
+        return self.description.get("args") or {}
+
+    def shape(self, side: str) -> tuple:
+        """Shape of ``inputs`` or ``targets`` without the batch axis; ``()`` when the description has none.
+
+        Raises
+        ------
+        ZooError
+            When it is not a tuple of numbers and None.
+        """
+        schema = (self.description.get("schema") or {}).get(side) or {}
+        return parse_shape(schema.get("shape", "()"), f"{self.name}: schema, {side}")
+
+    def files(self) -> list[EntryFile]:
+        """The entry's files, weights last.
+
+        Raises
+        ------
+        ZooError
+            A reference that is missing, not text, or leads out of the entry.
+        """
+        found = []
+        checksums = self.args.get("checksums") or {}
+        for role in _ROLES:
+            references = self.args.get(role)
+            references = references if isinstance(references, list) else [references]
+            for reference in references:
+                if not isinstance(reference, str) or not reference:
+                    raise ZooError(f"{self.name}: args: {role} is {reference!r}, expected a path or an https URL")
+                url = reference if "://" in reference else None
+                path = None if url else inside(self.root, self.directory / reference, self.name)
+                found.append(EntryFile(role, reference, path, url, checksums.get(reference)))
+        return found
+
+
+def parse_shape(shape, where: str) -> tuple:
+    """Read a Kipoi shape such as ``(524288, 4)`` or ``(None,)`` without evaluating it.
+
+    Raises
+    ------
+    ZooError
+        Anything but numbers and None.
+    """
+    parts = shape if isinstance(shape, list) else str(shape).strip().strip("()").split(",")
+    values = [str(part).strip() for part in parts]
+    if not all(value.isdecimal() or value in ("None", "") for value in values):
+        raise ZooError(f"{where}: shape is {shape!r}, expected numbers, such as (524288, 4)")
+    return tuple(None if value == "None" else int(value) for value in values if value)
+
+
+def inside(root: Path, path: Path, where: str) -> Path:
+    """Return ``path`` with all links followed, if it lies in ``root``.
+
+    Raises
+    ------
+    ZooError
+        It does not, be it by ``..``, as an absolute path or through a link.
+    """
+    resolved = path.resolve()
+    if not resolved.is_relative_to(root.resolve()):
+        raise ZooError(f"{where}: {path} leads out of {root} (to {resolved}); an entry's files lie in its own folder")
+    return resolved
+
+
+def read_zoo(zoo: Path) -> list[Entry]:
+    """All entries below the folder ``zoo``, sorted by name; broken ones carry their problem.
+
+    Raises
+    ------
+    ZooError
+        When ``zoo`` is not a folder.
+    """
+    zoo = Path(zoo)
+    if not zoo.is_dir():
+        raise ZooError(f"{zoo}: no such folder; `kipoi-borzoi zoo init` makes a zoo")
+    entries = [_read_single(zoo, path) for path in _yaml_files(zoo, "model")]
+    for path in _yaml_files(zoo, "model-template"):
+        entries.extend(_read_group(zoo, path))
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def find_entries(zoo: Path, name: str) -> list[Entry]:
+    """The entry called ``name``, or all entries below the folder of that name.
+
+    Raises
+    ------
+    ZooError
+        When there is none; near matches are listed.
+    """
+    entries = read_zoo(zoo)
+    name = name.strip("/")
+    found = [entry for entry in entries if entry.name == name or entry.name.startswith(name + "/")]
+    if not found:
+        import difflib
+
+        near = difflib.get_close_matches(name, [entry.name for entry in entries], n=5, cutoff=0.4)
+        hint = f"near matches: {', '.join(near)}" if near else "`kipoi-borzoi zoo ls` lists what is there"
+        raise ZooError(f"{zoo}: no entry {name!r}; {hint}")
+    return found
+
+
+def _yaml_files(zoo: Path, stem: str) -> list[Path]:
+    """Files that Kipoi would find: at any depth, through links, hidden folders left out."""
+    pattern = glob.escape(str(zoo)) + f"/**/{stem}.y*ml"
+    return [Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).suffix in (".yaml", ".yml")]
+
+
+def _read_single(zoo: Path, path: Path) -> Entry:
+    directory = path.parent
+    name = directory.relative_to(zoo).as_posix()
+    # The views of a model share its weights and tables, one folder up.
+    root = directory.parent if directory.name in VIEWS and directory.parent != zoo else directory
+    try:
+        inside(zoo, path, name)
+        return Entry(name, directory, root, read_yaml(path))
+    except ZooError as error:
+        return Entry(name, directory, root, problem=str(error))
+
+
+def _read_group(zoo: Path, template: Path) -> list[Entry]:
+    group = template.parent
+    name = group.relative_to(zoo).as_posix()
+    try:
+        inside(zoo, template, name)
+        rows = _read_table(inside(zoo, group / "models.tsv", name))
+    except ZooError as error:
+        return [Entry(name, group, group, problem=str(error))]
+    return [_render(name, group, template, row) for row in rows]
+
+
+def _read_table(path: Path) -> list[dict]:
+    """Rows of a group's ``models.tsv``, read as Kipoi reads it."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, sep="\t", comment="#")
+    except (OSError, ValueError) as error:
+        raise ZooError(f"{path}: cannot be read ({error}); a model group needs it beside its model-template.yaml") from error
+    if "model" not in table:
+        raise ZooError(f"{path}: no column 'model'; it has: {', '.join(table.columns)}")
+    repeated = table["model"][table["model"].duplicated()]
+    if len(repeated):
+        raise ZooError(f"{path}: the model {repeated.iloc[0]!r} is listed twice")
+    return table.to_dict("records")
+
+
+def _render(group_name: str, group: Path, template: Path, row: dict) -> Entry:
+    # A template is a program; one from elsewhere gets no more than its row and the sandbox.
+    import jinja2
+    from jinja2.sandbox import SandboxedEnvironment
+
+    name = f"{group_name}/{row['model']}"
+    try:
+        text = SandboxedEnvironment().from_string(template.read_text(encoding="utf-8")).render(**row)
+        return Entry(name, group, group, parse_yaml(text, f"{template} for {row['model']}"))
+    except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
+        return Entry(name, group, group, problem=f"{template}: {error}")
+    except ZooError as error:
+        return Entry(name, group, group, problem=str(error))

@@ -1,0 +1,72 @@
+"""Zoo text is data: YAML is read without running anything it names, repeated keys are refused, and text is only ever written by a YAML writer."""
+
+from pathlib import Path
+
+import yaml
+
+from kipoi_borzoi.errors import ZooError
+
+# The C parser and writer are some ten times faster on the thousands of column labels of a Borzoi entry.
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _StrictLoader(_SafeLoader):
+    """Safe loader that refuses a key given twice (YAML keeps the last one silently)."""
+
+
+def _construct_unique_mapping(loader, node):
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, (str, int, float, bool, type(None))):
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is not a scalar", key_node.start_mark)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
+
+
+def parse_yaml(text: str, source: str) -> dict:
+    """Parse YAML text that must hold a mapping.
+
+    Parameters
+    ----------
+    text : str
+    source : str
+        What the text is, for error messages (usually the file's path).
+
+    Raises
+    ------
+    ZooError
+        Not YAML, a key given twice, a tag that would construct an object, or not a mapping.
+    """
+    try:
+        data = yaml.load(text, _StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ZooError(f"{source}{where}: not valid YAML: {problem}") from error
+    if not isinstance(data, dict):
+        raise ZooError(f"{source}: expected a mapping of keys to values, got {type(data).__name__}")
+    return data
+
+
+def read_yaml(path: str | Path) -> dict:
+    """Read a YAML file that must hold a mapping; see `parse_yaml`."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ZooError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ZooError(f"{path}: not a UTF-8 text file") from error
+    return parse_yaml(text, str(path))
+
+
+def dump_yaml(data: dict) -> str:
+    """Return ``data`` as YAML text, keys in their order."""
+    return yaml.dump(data, Dumper=_SafeDumper, sort_keys=False, allow_unicode=True, width=120)
