@@ -20,6 +20,21 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
+def uncompiled():
+    """Run TensorFlow's compiled functions op by op: for tests of many shapes, each of which would be compiled."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def small_params() -> dict:
     """Calico params of a narrow network with every kind of block of the published Borzoi, 512 bp, 28 bins of 16 bp."""
     return {

@@ -22,11 +22,31 @@ logger = logging.getLogger("kipoi_borzoi")
 ACTIVATIONS = ("linear", "relu", "gelu", "sigmoid", "tanh", "softplus")
 HEAD_ACTIVATIONS = ("linear", "relu", "sigmoid", "tanh", "softplus")
 NORM_TYPES = ("batch", "batch-sync", "layer", None)
+INITIALIZERS = (
+    "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform",
+    "ones", "orthogonal", "random_normal", "random_uniform", "truncated_normal", "zeros",
+)  # fmt: skip
 
 # Settings of the model section that reach every lower-case block which does not override them.
 _GLOBALS = ("activation", "norm_type", "bn_momentum", "l2_scale", "kernel_initializer")
 # Settings of the model section that concern training or printing, not the forward pass.
 _OTHER_MODEL_KEYS = ("seq_length", "trunk", "augment_rc", "augment_shift", "verbose", "strand_pair")
+# Further shared settings of Calico's code, and the only values (beside none) with which it computes what we do.
+_FIXED_GLOBALS = {"padding": ("same",), "batch_norm": (), "l1_scale": ()}
+
+# The range of every numeric setting: lowest and highest value, and how an error puts it.
+_COUNT = (1, math.inf, "1 or more")
+_NOT_NEGATIVE = (0, math.inf, "0 or more")
+_FRACTION = (0, 1, "0 to 1")
+_RANGES = {
+    **dict.fromkeys(
+        ["seq_length", "filters", "filters_init", "filters_end", "kernel_size", "dilation_rate", "divisible_by",
+         "pool_size", "repeat", "num_convs", "heads", "key_size", "qkv_width", "seqlen_train", "units"], _COUNT),
+    **dict.fromkeys(
+        ["num_position_features", "dense_expansion", "filters_mult", "l1_scale", "l2_scale", "mha_l2_scale",
+         "cropping"], _NOT_NEGATIVE),
+    **dict.fromkeys(["dropout", "attention_dropout", "position_dropout", "bn_momentum"], _FRACTION),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,6 +139,12 @@ class ResTower(Block):
             raise ConfigError("res_tower: one of filters_end and filters_mult must be given")
         if self.filters_mult is None and self.repeat < 2:
             raise ConfigError("res_tower: filters_end needs repeat of 2 or more; give filters_mult instead")
+        try:
+            levels = self.level_filters()
+        except OverflowError:
+            levels = [math.inf]
+        if not all(1 <= filters < 2**31 for filters in levels):
+            raise ConfigError(f"res_tower: the levels would have {levels} filters, expected 1 or more at each")
 
     def level_filters(self) -> list[int]:
         """Filters of each level: ``filters_init`` grown by a constant factor, rounded to ``divisible_by``."""
@@ -158,6 +184,13 @@ class TransformerTower(Block):
     kernel_initializer: str = "he_normal"
     mha_initializer: str = "he_normal"
 
+    def __post_init__(self):
+        if (self.num_position_features or 0) % 2:
+            raise ConfigError(
+                f"transformer_tower: num_position_features is {self.num_position_features}, expected an even number"
+                " (masks and as many signed masks)"
+            )
+
 
 @dataclass(frozen=True)
 class UnetConv(Block):
@@ -183,8 +216,7 @@ class Cropping(Block):
     cropping: int
 
     def __post_init__(self):
-        if self.cropping < 0:
-            raise ConfigError(f"Cropping1D: cropping is {self.cropping}, expected 0 or more bins")
+        _checked("cropping", int, self.cropping, self.name)
 
 
 @dataclass(frozen=True)
@@ -193,11 +225,11 @@ class Head:
 
     Attributes
     ----------
-    key : str
-        Name without the ``head_`` prefix, such as ``human``; ``""`` when the params only say ``head``.
+    name : str
+        The key in ``params.json``: ``head_human``, or just ``head``.
     """
 
-    key: str
+    name: str
     units: int
     activation: str = "linear"
     l2_scale: float = 0.0
@@ -205,9 +237,9 @@ class Head:
     kernel_initializer: str = "he_normal"
 
     @property
-    def name(self) -> str:
-        """The key in ``params.json``."""
-        return f"head_{self.key}" if self.key else "head"
+    def key(self) -> str:
+        """The name without ``head_``, such as ``human``; empty when it is only ``head``."""
+        return re.sub(r"^head_?", "", self.name)
 
 
 BLOCKS: dict[str, type[Block]] = {
@@ -239,6 +271,7 @@ class NetworkConfig:
     globals_: dict = field(default_factory=dict, compare=False, hash=False)
 
     def __post_init__(self):
+        _checked("seq_length", int, self.seq_length, "model")
         # The layout follows every length and width through the trunk and raises on what cannot be built.
         from kipoi_borzoi.network.layout import Layout
 
@@ -269,12 +302,10 @@ class NetworkConfig:
 
     def to_params(self) -> dict:
         """Return a ``{"model": ...}`` dict from which `from_params` rebuilds this config."""
-        model: dict[str, Any] = {"seq_length": self.seq_length, **self.globals_}
+        model: dict[str, Any] = {**self.globals_, "seq_length": self.seq_length, "activation": self.activation}
         model["trunk"] = [{"name": block.name, **_stated(block)} for block in self.trunk]
         for head in self.heads:
-            settings = _stated(head)
-            settings.pop("key")
-            model[head.name] = {"name": "final", **settings}
+            model[head.name] = {**_stated(head), "name": "final"}
         return {"model": model}
 
     def head(self, key: str | None = None) -> Head:
@@ -346,11 +377,15 @@ def read_params(path: str | Path) -> dict:
     """
 
     def no_duplicates(pairs):
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
+        result = {}
+        for key, value in pairs:
+            if key in result:
                 raise ConfigError(f"{path}: the key {key!r} appears twice in one object")
-        return dict(pairs)
+            result[key] = value
+        return result
+
+    def no_constant(name):
+        raise ConfigError(f"{path}: holds {name}, which is not a JSON number")
 
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -359,8 +394,10 @@ def read_params(path: str | Path) -> dict:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file; expected Calico's params.json") from error
     try:
-        params = json.loads(text, object_pairs_hook=no_duplicates)
-    except json.JSONDecodeError as error:
+        params = json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constant)
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
         hint = " (it looks like an HTML page)" if text.lstrip()[:1] == "<" else ""
         raise ConfigError(f"{path}: not JSON{hint}: {error}") from error
     if not isinstance(params, dict):
@@ -379,7 +416,10 @@ def _parse_model(model: dict) -> NetworkConfig:
         raise ConfigError("the model section's 'trunk' must be a list of one block or more")
     known = {*_GLOBALS, *_OTHER_MODEL_KEYS}
     for key in model:
-        if key not in known and not key.startswith("head"):
+        if key in _FIXED_GLOBALS:
+            if model[key] and model[key] not in _FIXED_GLOBALS[key]:
+                raise ConfigError(f"model: {key} = {model[key]!r} is not supported")
+        elif key not in known and not key.startswith("head"):
             logger.warning("params: the setting %r of the model section is not known and not used", key)
     # As in Calico's code, a global that is absent, 0 or null leaves a block's own default.
     shared = {key: model[key] for key in _GLOBALS if model.get(key)}
@@ -387,16 +427,17 @@ def _parse_model(model: dict) -> NetworkConfig:
     trunk = tuple(_parse_block(block, index, shared) for index, block in enumerate(model["trunk"]))
     keys = sorted((key for key in model if key.startswith("head")), key=_natural)
     heads = tuple(_parse_head(key, model[key], shared) for key in keys)
-    _check_choice(model["activation"], ACTIVATIONS, "model: activation")
+    activation = "linear" if model["activation"] is None else model["activation"]
+    _check_choice(activation, ACTIVATIONS, "model: activation")
     globals_ = {key: model[key] for key in _GLOBALS if key in model}
-    return NetworkConfig(seq_length, trunk, heads, model["activation"], globals_)
+    return NetworkConfig(seq_length, trunk, heads, activation, globals_)
 
 
 def _parse_block(settings: Any, index: int, shared: dict) -> Block:
     if not isinstance(settings, dict) or "name" not in settings:
         raise ConfigError(f"trunk block {index} is not an object with a 'name'")
     name = settings["name"]
-    if name not in BLOCKS:
+    if not isinstance(name, str) or name not in BLOCKS:
         raise ConfigError(f"trunk block {index} is {name!r}, which is not supported; known: {', '.join(BLOCKS)}")
     cls = BLOCKS[name]
     settings = {key: value for key, value in settings.items() if key != "name"}
@@ -411,6 +452,8 @@ def _parse_block(settings: Any, index: int, shared: dict) -> Block:
 
 
 def _parse_head(name: str, settings: Any, shared: dict) -> Head:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise ConfigError(f"{name!r}: the name of a head may hold only letters, digits and _ . -")
     if isinstance(settings, list):
         if len(settings) != 1:
             raise ConfigError(f"{name}: a head of {len(settings)} blocks is not supported, only a single 'final'")
@@ -421,7 +464,7 @@ def _parse_head(name: str, settings: Any, shared: dict) -> Head:
         raise ConfigError(f"{name}: flatten is not supported")
     dropped = ("name", "flatten", "norm_type", "bn_momentum")  # taken and unused by Calico's block too
     settings = {key: value for key, value in {**shared, **settings}.items() if key not in dropped}
-    return _build(Head, {"key": re.sub(r"^head_?", "", name), **settings}, name)
+    return _build(Head, {**settings, "name": name}, name)
 
 
 def _build(cls, settings: dict, where: str):
@@ -445,10 +488,13 @@ def _build(cls, settings: dict, where: str):
         raise ConfigError(f"{where}: {', '.join(missing)} must be given")
     if "activation" in values:
         allowed = HEAD_ACTIVATIONS if cls is Head else ACTIVATIONS
-        values["activation"] = values["activation"] or "linear"
+        values["activation"] = "linear" if values["activation"] is None else values["activation"]
         _check_choice(values["activation"], allowed, f"{where}: activation")
     if "norm_type" in values:
         _check_choice(values["norm_type"], NORM_TYPES, f"{where}: norm_type")
+    for key in ("kernel_initializer", "mha_initializer"):
+        if key in values:
+            _check_choice(values[key], INITIALIZERS, f"{where}: {key}")
     try:
         return cls(**values)
     except ConfigError as error:
@@ -468,16 +514,17 @@ def _type_of(f: dataclasses.Field) -> tuple:
 
 
 def _checked(key: str, kinds, value: Any, where: str):
-    """Check the type (and sign) of one setting."""
+    """Check the type and range of one setting."""
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds:
         value = int(value)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
         raise ConfigError(f"{where}: {key} is {value!r}, expected {names}")
-    counts = ("filters", "kernel_size", "pool_size", "repeat", "units", "heads", "key_size", "num_convs", "seq_length")
-    if key.startswith(counts) and value is not None and value < 1:
-        raise ConfigError(f"{where}: {key} is {value}, expected 1 or more")
+    if key in _RANGES and value is not None:
+        low, high, expected = _RANGES[key]
+        if not low <= value <= high:
+            raise ConfigError(f"{where}: {key} is {value}, expected {expected}")
     return value
 
 
@@ -494,4 +541,4 @@ def _stated(part) -> dict:
 
 def _natural(text: str) -> list:
     """Sort key that orders numbers inside names by value (``head2`` before ``head10``)."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", text))]

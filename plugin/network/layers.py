@@ -24,7 +24,9 @@ class Conv1D(keras.layers.Conv1D):
         """Convolve (batch, length, channels) with the kernel, without bias."""
         convolve = super().convolution_op
         size, dilation = self.kernel_size[0], self.dilation_rate[0]
-        if self.frame is None or size == 1 or inputs.shape[1] < 2 * self.frame:
+        reach = (size - 1) * dilation
+        # A frame reads on into the next one only, so it has to be as long as the kernel's reach.
+        if self.frame is None or size == 1 or reach > self.frame or inputs.shape[1] < 2 * self.frame:
             return convolve(inputs, kernel)
         return framed_conv(lambda x: convolve(x, kernel), inputs, size, dilation, self.frame)
 

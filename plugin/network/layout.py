@@ -105,8 +105,8 @@ class Layout:
 
     @property
     def bin_size(self) -> int:
-        """bp per output position, rounded up where the window is not a multiple of it."""
-        return -(-self.seq_length // (self.bins + 2 * self.crop))
+        """bp per output position."""
+        return self.stride(len(self.units))
 
     @property
     def stem(self) -> int:
@@ -119,7 +119,14 @@ class Layout:
     @property
     def stem_stride(self) -> int:
         """bp per position that leaves the stem."""
-        return self.seq_length // self.units[self.stem - 1].out_length if self.stem else 1
+        return self.stride(self.stem)
+
+    def stride(self, last: int) -> int:
+        """bp per position after the units before ``last``."""
+        stride = 1
+        for unit in self.units[:last]:
+            stride = stride // 2 if isinstance(unit.block, UnetConv) else stride * getattr(unit.block, "pool_size", 1)
+        return stride
 
     def skips_out_of_stem(self) -> list[int]:
         """Indices of the stem's units whose representation a later unit adds, in order."""
@@ -205,6 +212,8 @@ def _unit(name, block, filters, length, width, units, skips) -> Unit:
     if isinstance(block, TransformerTower):
         if width % block.heads:
             raise ConfigError(f"{name}: {width} channels cannot be divided among {block.heads} heads")
+        if block.dense_expansion and int(block.dense_expansion * width) < 1:
+            raise ConfigError(f"{name}: dense_expansion {block.dense_expansion} of {width} channels leaves none")
         return Unit(name, block, length, length, width, width, length)
     if isinstance(block, UnetConv):
         # Calico looks for the latest representation of twice the length, the last one excepted.

@@ -309,7 +309,8 @@ class CroppingUnit(UnitLayer):
 
     def forward(self, x, spans, run, training=False, skip=None, skip_span=None):
         """See `UnitLayer.forward`; what is cropped was already left out of ``x``."""
-        return x, None
+        out = spans.out.union(spans.skip_out)
+        return take(x, out, spans.out), _skip(x, out, spans)
 
 
 class Head(keras.layers.Layer):
