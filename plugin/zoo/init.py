@@ -12,7 +12,7 @@ from kipoi_borzoi.errors import ZooError
 from kipoi_borzoi.files import atomic_write
 from kipoi_borzoi.zoo.example import localise_examples
 from kipoi_borzoi.zoo.folders import hidden_folder, publish
-from kipoi_borzoi.zoo.kipoi_config import register_source
+from kipoi_borzoi.zoo.kipoi_config import check_source_name, register_source
 from kipoi_borzoi.zoo.names import PACKAGED_GROUPS
 from kipoi_borzoi.zoo.place import SOURCE_NAME, kipoi_directory, packaged_zoo
 
@@ -68,6 +68,7 @@ def zoo_init(directory: str | os.PathLike | None = None, name: str = SOURCE_NAME
         The folder holds other models under a packaged group's name or cannot be written, or the
         source's name stands for another place.
     """
+    check_source_name(name)
     directory = Path(directory) if directory is not None else kipoi_directory() / "borzoi_zoo"
     try:
         directory.mkdir(parents=True, exist_ok=True)

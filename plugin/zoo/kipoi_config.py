@@ -1,5 +1,6 @@
 """Registers a zoo as a source in the user's Kipoi configuration, changing nothing else of that file."""
 
+import json
 import os
 from pathlib import Path
 
@@ -34,9 +35,7 @@ def register_source(name: str, directory: str | os.PathLike) -> bool:
     ZooError
         The name is Kipoi's own or stands for another place, or the configuration cannot be read or written.
     """
-    check_part(name, "source name")
-    if name in _KIPOIS_OWN:
-        raise ZooError(f"source name {name!r} is Kipoi's own; choose another --name")
+    check_source_name(name)
     config = _kipoi_config_module()
     path = Path(config._config_path)
     source = {"type": "local", "local_path": str(Path(directory).resolve())}
@@ -48,11 +47,23 @@ def register_source(name: str, directory: str | os.PathLike) -> bool:
                 temporary.write_text(added, encoding="utf-8")
         except OSError as error:
             raise ZooError(
-                f"{path}: cannot be written ({error.strerror}), so the source is not registered; add to it, under "
-                f"model_sources:\n{dump_yaml({name: source})}"
+                f"{path}: cannot be written ({error.strerror}), so the source is not registered; add to it, below "
+                f"model_sources: the line: {name}: {json.dumps(source)}"
             ) from error
     config.add_source(name, dict(source))  # Kipoi takes the dict apart
     return added != text
+
+
+def check_source_name(name: str) -> None:
+    """Refuse what cannot be the name of a source of ours.
+
+    Raises
+    ------
+    ZooError
+    """
+    check_part(name, "source name")
+    if name in _KIPOIS_OWN:
+        raise ZooError(f"source name {name!r} is Kipoi's own; choose another --name")
 
 
 def _kipoi_config_module():

@@ -129,7 +129,7 @@ def write_model(folder: Path, source: Source, doc: str, license: str, tags: list
 
     folder.mkdir()
     tensors = dict(read_weights(source.weights, source.config))
-    save_safetensors(folder / "weights.safetensors", tensors, {"format": "kipoi-borzoi", "version": __version__})
+    save_safetensors(folder / "weights.safetensors", tensors, {"format": "kipoi-borzoi"})
     shutil.copyfile(source.params, folder / "params.json")
     shutil.copyfile(source.targets, folder / "targets.txt")
     write_example(folder / "example")
