@@ -358,6 +358,35 @@ def unsquash(
     return _by_blocks(coverage, tracks, transform, dtype, steps)
 
 
+def unsquash_slope(coverage: np.ndarray, tracks: Tracks, transform: str, dtype=np.float32) -> np.ndarray:
+    """Derivative of `unsquash` (scaled, the default) with respect to ``coverage``, element by element.
+
+    Parameters and errors are those of `unsquash`.
+
+    Returns
+    -------
+    (..., bins, tracks) array of ``dtype``
+    """
+
+    def steps(x, scale, clip, clip_soft, roots):
+        if transform == "new":
+            above = x > clip_soft
+            hard = 1 + np.where(above, x - clip_soft, 0)  # 1 + (x - c) above c
+            linear = np.where(above, clip_soft - 1 + hard * hard, x)
+            slope = np.where(above, 2 * hard, 1)
+            slope[:, roots] *= 2 * (linear[:, roots] + 1)
+        else:
+            x /= scale
+            above = x > clip_soft
+            hard = np.where(above, x - clip_soft, 0)
+            linear = np.where(above, clip_soft + hard * hard, x)
+            slope = np.where(above, 2 * hard, 1)
+            slope[:, roots] *= 4 / 3 * np.cbrt(linear[:, roots])
+        x[:] = slope
+
+    return _by_blocks(coverage, tracks, transform, dtype, steps)
+
+
 def _by_blocks(values: np.ndarray, tracks: Tracks, transform: str, dtype, steps: Callable) -> np.ndarray:
     """Apply ``steps`` in place to a copy of ``values``, a few rows at a time so that they stay in cache."""
     check_transform(transform)

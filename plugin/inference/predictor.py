@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -49,6 +48,8 @@ class Predictor:
         self.config = network.config
         self.sites = sites
         self.tile_bp = tile_bp
+        # Predictions are float32, and float64 where a float64 network serves as a check.
+        self.dtype = np.dtype(network.variable_dtype)
         self._compiled: dict = {}
 
     def predict(
@@ -71,11 +72,11 @@ class Predictor:
         result = None
         for start, coverage in self.batches(x, head, tracks, crop, strand_pair, rc, shifts, precision):
             if result is None:
-                result = np.empty((len(x), *coverage.shape[1:]), dtype=np.float32)
+                result = np.empty((len(x), *coverage.shape[1:]), dtype=self.dtype)
             result[start : start + len(coverage)] = coverage
         if result is None:
             n_tracks = self.config.head(head).units if tracks is None else len(tracks)
-            result = np.empty((0, self.layout(crop).bins, n_tracks), dtype=np.float32)
+            result = np.empty((0, self.layout(crop).bins, n_tracks), dtype=self.dtype)
         return result
 
     def batches(
@@ -120,7 +121,7 @@ class Predictor:
         InputError
             A wrong shape, track, crop, shift or precision.
         """
-        x = self._checked(x)
+        x = self.checked(x)
         units = self.config.head(head).units
         tracks = _checked_tracks(tracks, units)
         other = _other_strand(strand_pair, units, tracks) if rc else None
@@ -141,7 +142,7 @@ class Predictor:
                 if rc:
                     coverage = self._forward(reverse_complement(moved), head, other, layout, precision)
                     total = total + coverage[:, ::-1]
-            yield start, total if members == 1 else total / np.float32(members)
+            yield start, total if members == 1 else total / self.dtype.type(members)
 
     def activation(self, x: np.ndarray, name: str) -> np.ndarray:
         """What comes out of one unit of the network, for each window; see `Network.activation`.
@@ -150,17 +151,21 @@ class Predictor:
         -------
         (windows, positions, channels) float32
         """
-        x = self._checked(x)
-        function = self._cached(
+        x = self.checked(x)
+        function = self.cached(
             ("activation", name), lambda: lambda window: self.network.activation(window, name, self.sites)
         )
-        return np.concatenate([_numpy(function(_tensor(x[i : i + 1]))) for i in range(len(x))])
+        return np.concatenate([ops.convert_to_numpy(function(self.tensor(x[i : i + 1]))) for i in range(len(x))])
 
     def layout(self, crop: int | None = None) -> Layout:
         """The network's layout with ``crop`` bins removed at each end (None: as configured)."""
         return self.network.layout if crop is None else _layout_with_crop(self.config, crop)
 
-    def _checked(self, x) -> np.ndarray:
+    def tensor(self, x: np.ndarray):
+        """An array (which may be a view, or bool) as a tensor of the predictor's type."""
+        return ops.convert_to_tensor(np.ascontiguousarray(x, dtype=self.dtype))
+
+    def checked(self, x) -> np.ndarray:
         """Check the shape and type of one-hot sequences."""
         x = np.asarray(x)
         wanted = (self.config.seq_length, 4)
@@ -175,13 +180,13 @@ class Predictor:
 
     def _forward(self, x: np.ndarray, head, tracks, layout: Layout, precision: str) -> np.ndarray:
         """One pass: (n, seq_length, 4) to (n, bins, tracks)."""
-        y, skips = self._stem(x, layout, precision)
+        y, skips = self.stem(x, layout, precision)
         columns = [] if tracks is None else [ops.convert_to_tensor(tracks, dtype="int32")]
         key = ("rest", layout, head, tracks is None, precision)
-        function = self._cached(key, lambda: self._rest_function(layout, head), precision)
-        return _numpy(function(y, *skips, *columns))
+        function = self.cached(key, lambda: self._rest_function(layout, head), precision)
+        return ops.convert_to_numpy(function(y, *skips, *columns))
 
-    def _stem(self, x: np.ndarray, layout: Layout, precision: str):
+    def stem(self, x: np.ndarray, layout: Layout, precision: str):
         """The part of the network before the first global unit, tile by tile.
 
         Returns
@@ -190,16 +195,16 @@ class Predictor:
         skips : list of tensors, the representations that later units add
         """
         if layout.stem == 0:
-            return _tensor(x), []
+            return self.tensor(x), []
         parts = []
-        for tile, like in self._tiles(layout):
-            given = self._tile_input(layout, tile)
-            function = self._cached(("stem", layout, like, precision), lambda: self._stem_function(layout, like), precision)
-            parts.append(function(_tensor(x[:, given.start : given.end])))
+        for tile, like in self.tiles(layout):
+            given = self.tile_input(layout, tile)
+            function = self.cached(("stem", layout, like, precision), lambda: self.stem_function(layout, like), precision)
+            parts.append(function(self.tensor(x[:, given.start : given.end])))
         y, *skips = (ops.concatenate(part, axis=1) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
         return y, skips
 
-    def _tiles(self, layout: Layout) -> Iterator[tuple[Span, Span]]:
+    def tiles(self, layout: Layout) -> Iterator[tuple[Span, Span]]:
         """Cut the stem's output into tiles; beside each the tile whose compiled function serves it.
 
         All tiles that touch neither end of the window run the same function.
@@ -207,20 +212,20 @@ class Predictor:
         length = layout.units[layout.stem - 1].out_length
         size = length if self.tile_bp is None else max(1, self.tile_bp // layout.stem_stride)
         inner = Span(size, 2 * size, length) if 2 * size <= length else None
-        reaches_in = inner is None or self._tile_input(layout, inner).start == 0
+        reaches_in = inner is None or self.tile_input(layout, inner).start == 0
         if layout.seq_length % layout.stem_stride or reaches_in or length <= 2 * size:
             yield Span.whole(length), Span.whole(length)
             return
         for start in range(0, length, size):
             tile = Span(start, min(start + size, length), length)
-            yield tile, inner if 0 < start and self._tile_input(layout, tile).end < layout.seq_length else tile
+            yield tile, inner if 0 < start and self.tile_input(layout, tile).end < layout.seq_length else tile
 
     @staticmethod
-    def _tile_input(layout: Layout, tile: Span) -> Span:
+    def tile_input(layout: Layout, tile: Span) -> Span:
         """The stretch of the sequence that a tile of the stem's output depends on."""
         return layout.spans(0, layout.stem, tile, _tile_skips(layout, tile))[0].input
 
-    def _stem_function(self, layout: Layout, tile: Span):
+    def stem_function(self, layout: Layout, tile: Span):
         """The function for one tile: sequence to (output, representation, representation, ...)."""
         keep = _tile_skips(layout, tile)
 
@@ -250,7 +255,16 @@ class Predictor:
 
         return run
 
-    def _cached(self, key, make, precision: str = "float32"):
+    def head_of(self, trunk, head: str | None = None):
+        """The coverage (n, bins, tracks) that a head makes of the trunk's output before its last activation."""
+        key = ("head", head)
+
+        def run(y):
+            return self.network.head(head).forward(activate(y, self.config.activation), self.sites)
+
+        return self.cached(key, lambda: run)(trunk)
+
+    def cached(self, key, make, precision: str = "float32"):
         """The compiled function for ``key``, made on first use under the dtype policy ``precision``."""
         if key not in self._compiled:
             function, policy = make(), precision
@@ -303,10 +317,3 @@ def _other_strand(strand_pair, units: int, tracks: np.ndarray | None) -> np.ndar
     return _checked_tracks(pair if tracks is None else pair[tracks], units)
 
 
-def _tensor(x: np.ndarray):
-    """A one-hot array as a float32 tensor (a copy of what may be a view or bool)."""
-    return ops.convert_to_tensor(np.ascontiguousarray(x, dtype=np.float32))
-
-
-def _numpy(tensor) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(tensor), dtype=np.float32)

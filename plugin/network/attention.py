@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from kipoi_borzoi.network.config import TransformerTower
-from kipoi_borzoi.network.ops import fused
+from kipoi_borzoi.network.ops import fused, in_sequence
 from kipoi_borzoi.network.span import Span
 
 # Queries handled at a time: bounds the memory for the logits to heads x QUERIES x length.
@@ -31,7 +31,9 @@ def band_widths(length: int, masks: int) -> np.ndarray:
     masks : int
     """
     rate = np.exp(np.log(length + 1) / masks).astype(np.float32)
-    return np.power(rate, np.arange(1, masks + 1, dtype=np.float32)) - np.float32(1)
+    # NumPy's float32 power is an ulp off more often than TensorFlow's, and where a width is close to
+    # a whole number that ulp decides on a position: so raise in float64 and round once.
+    return np.power(rate.astype(np.float64), np.arange(1, masks + 1)).astype(np.float32) - np.float32(1)
 
 
 def position_table(length: int, features: int, seqlen_train: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -62,14 +64,22 @@ def position_table(length: int, features: int, seqlen_train: int | None = None) 
 
 
 @fused
-def _softmax_with_positions(logits, by_row, index):
-    """Softmax of ``logits`` plus the relative logits looked up in ``by_row``.
+def _softmax_with_positions(logits, relative, row):
+    """Softmax of ``logits`` plus the relative logits, each looked up by its distance.
 
-    logits: (batch, heads, queries, length); by_row: (batch, heads, queries * rows); index: (queries * length,)
+    logits: (batch, heads, queries, length); relative: (batch, heads, queries, rows);
+    row: (queries + length - 1,) row of the position table for each distance from the first key minus
+    the last query to the last key minus the first query.
     """
-    relative = ops.reshape(ops.take(by_row, index, axis=2), ops.shape(logits))
+    queries, length, rows = logits.shape[2], logits.shape[3], relative.shape[3]
+    query = ops.expand_dims(ops.arange(queries), 1)
+    # Worked out here, inside the compiled function, the lookup costs no memory of its own.
+    band = ops.take(row, ops.expand_dims(ops.arange(length), 0) + (queries - 1) - query)
+    index = ops.reshape(query * rows + band, (-1,))
+    by_query = ops.reshape(relative, (-1, relative.shape[1], queries * rows))
+    looked_up = ops.reshape(ops.take(by_query, index, axis=2), (-1, *logits.shape[1:]))
     wide = keras.backend.result_type(logits.dtype, "float32")
-    return ops.cast(ops.softmax(ops.cast(logits, wide) + ops.cast(relative, wide), axis=-1), logits.dtype)
+    return ops.cast(ops.softmax(ops.cast(logits, wide) + ops.cast(looked_up, wide), axis=-1), logits.dtype)
 
 
 class Attention(keras.layers.Layer):
@@ -152,10 +162,12 @@ class Attention(keras.layers.Layer):
         v = self._heads(run(f"{self.name}.v", self.v, x))
         content = q + ops.cast(self.r_w_bias, q.dtype)
         relative = self._relative_by_row(q, length, run, training)
-        attended = []
+        attended: list = []
         for start in range(0, queries.size, QUERIES):
             stop = min(start + QUERIES, queries.size)
-            logits = ops.matmul(content[:, :, start:stop], ops.swapaxes(k, -1, -2))
+            # One block after the other: run side by side, they would all hold their logits at once.
+            asked = in_sequence(content[:, :, start:stop], attended)
+            logits = ops.matmul(asked, ops.swapaxes(k, -1, -2))
             weights = self._weights(logits, relative, start, stop, queries)
             if training:
                 weights = self.weights_dropout(weights, training=True)
@@ -190,10 +202,8 @@ class Attention(keras.layers.Layer):
         """Attention weights of the queries ``start`` to ``stop`` (counted within ``queries``)."""
         if relative is None:
             return ops.softmax(logits, axis=-1)
-        length, rows = queries.length, relative.shape[-1]
-        _, row = position_table(length, self.features, self.block.seqlen_train)
-        query = np.arange(stop - start)
-        distance = np.arange(length)[None, :] - (queries.start + start + query)[:, None]
-        index = row[distance + length - 1] + query[:, None].astype(np.int32) * rows
-        by_row = ops.reshape(relative[:, :, start:stop], (-1, self.block.heads, (stop - start) * rows))
-        return _softmax_with_positions(logits, by_row, ops.convert_to_tensor(index.ravel(), dtype="int32"))
+        # Distances of this block of queries: first key minus last query, to last key minus first query.
+        _, row = position_table(queries.length, self.features, self.block.seqlen_train)
+        nearest = queries.length - (queries.start + stop)
+        row = ops.convert_to_tensor(row[nearest : nearest + stop - start + queries.length - 1])
+        return _softmax_with_positions(logits, relative[:, :, start:stop], row)

@@ -52,6 +52,20 @@ def fused(function):
     return call
 
 
+def in_sequence(x, before: list):
+    """Return ``x``, to be computed on only after the last tensor of ``before`` is done (bounds memory)."""
+    if before and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.control_dependencies(before[-1:]):
+            return tf.identity(x)
+    if before and keras.backend.backend() == "jax":
+        import jax
+
+        return jax.lax.optimization_barrier((x, before[-1]))[0]
+    return x
+
+
 def activate(x, activation: str | None):
     """Apply a named activation; ``gelu`` is the tanh approximation, as in Calico's networks."""
     if activation in (None, "linear"):

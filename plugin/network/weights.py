@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -90,6 +91,25 @@ def read_weights(path: str | Path, config: NetworkConfig) -> Iterator[tuple[str,
         yield from read_calico_h5(path, config).items()
     else:
         yield from load_safetensors(path, weight_shapes(config))
+
+
+def content_hash(tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the contents of ``tensors``, whatever file they came from.
+
+    Each tensor counts with its name, its shape and its values as little-endian float32, in the order
+    of the names.
+
+    Returns
+    -------
+    str
+        64 lower-case hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = np.ascontiguousarray(tensors[name], dtype="<f4")
+        digest.update(f"{name} {list(value.shape)}\n".encode())
+        digest.update(value.data)
+    return digest.hexdigest()
 
 
 def is_hdf5(path: str | Path) -> bool:

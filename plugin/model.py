@@ -1,0 +1,245 @@
+"""The class that Kipoi loads: `BorzoiModel` is what every zoo entry is ``defined_as``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from kipoi.model import BaseModel, GradientMixin, LayerActivationMixin
+
+from kipoi_borzoi import kipoi_compat
+from kipoi_borzoi.errors import InputError, ZooError
+from kipoi_borzoi.inference.gradients import input_gradient
+from kipoi_borzoi.inference.shared import shared_predictor
+from kipoi_borzoi.inference.views import check_view, view_gradient, view_of
+from kipoi_borzoi.network.config import NetworkConfig
+from kipoi_borzoi.tracks import check_transform, read_tracks
+from kipoi_borzoi.zoo.sources import Source, locate
+
+kipoi_compat.apply()
+
+
+class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
+    """Borzoi, or a network of the same kind, with one head and one view of its output.
+
+    Parameters
+    ----------
+    params : str
+        Calico's ``params.json``: a path (relative to the working directory, which Kipoi sets to the
+        entry's folder) or an https URL, fetched through the cache.
+    weights : str or list of str
+        ``.h5`` or ``.safetensors``, likewise; several are replicates, whose coverage is averaged.
+    targets : str
+        Table of the head's tracks, likewise.
+    head : str, optional
+        Such as ``human``; None for the only one.
+    view : {'coverage', 'sum', 'logsum'}
+        What `predict_on_batch` returns; see `kipoi_borzoi.inference.views`.
+    transform : {'new', 'old'}
+        How the network's training coverage was squashed, and so how it is unsquashed for ``sum`` and ``logsum``.
+    crop : int, optional
+        Bins removed at each end; None for that of ``params``.
+    checksums : dict, optional
+        sha256 by path or URL as given in the other arguments.
+
+    Attributes
+    ----------
+    tracks : kipoi_borzoi.tracks.Tracks
+    config : kipoi_borzoi.network.config.NetworkConfig
+
+    Raises
+    ------
+    KipoiBorzoiError
+        A file that is missing, damaged or not what it should be; a head that does not exist; a table of
+        another number of tracks.
+    """
+
+    MODEL_PACKAGE = None
+
+    def __init__(
+        self,
+        params: str,
+        weights: str | Sequence[str],
+        targets: str,
+        head: str | None = None,
+        view: str = "coverage",
+        transform: str = "new",
+        crop: int | None = None,
+        checksums: dict[str, str] | None = None,
+    ):
+        check_view(view)
+        check_transform(transform)
+        self.view, self.transform = view, transform
+        checksums = checksums or {}
+        config = NetworkConfig.from_params(locate(params, checksums).path)
+        self.head = config.head(head)
+        self.config = config.with_heads(self.head.name)
+        if crop is not None:
+            self.config = self.config.with_crop(crop)
+        self.tracks = read_tracks(locate(targets, checksums).path, units=self.head.units)
+        sources: list[Source] = [locate(one, checksums) for one in _listed(weights)]
+        self.predictors = [shared_predictor(self.config, source.path, source.sha256) for source in sources]
+        self._schema = None
+
+    @property
+    def schema(self):
+        """Kipoi's description of inputs and targets; Kipoi sets it, and missing labels are filled in."""
+        return self._schema
+
+    @schema.setter
+    def schema(self, schema):
+        targets = getattr(schema, "targets", None)
+        if targets is not None and hasattr(targets, "column_labels") and not targets.column_labels:
+            targets.column_labels = list(self.tracks.identifiers)
+        self._schema = schema
+
+    def predict_on_batch(
+        self,
+        x: np.ndarray,
+        tracks: Sequence[int | str] | None = None,
+        crop: int | None = None,
+        rc: bool = False,
+        shifts: Sequence[int] = (0,),
+        precision: str = "float32",
+    ) -> np.ndarray:
+        """Predict windows of DNA.
+
+        Parameters
+        ----------
+        x : (windows, seq_length, 4) float or bool
+            One-hot, columns A C G T; any number of windows, handled a few at a time.
+        tracks : sequence of int or str, optional
+            Indices or identifiers; only these are computed, in this order.
+        crop : int, optional
+            Bins removed at each end, instead of the entry's own.
+        rc : bool
+            Average with the prediction for the reverse complement.
+        shifts : sequence of int
+            bp by which the sequence is moved (right when positive); predictions are averaged.
+        precision : {'float32', 'mixed_bfloat16'}
+
+        Returns
+        -------
+        array
+            View ``coverage``: (windows, bins, tracks) float32, the network's output. Views ``sum`` and
+            ``logsum``: (windows, tracks) float64.
+
+        Raises
+        ------
+        InputError
+            A wrong shape or option.
+        """
+        chosen = self.tracks if tracks is None else self.tracks.select(tracks)
+        options = {
+            "tracks": None if tracks is None else chosen.index,
+            "crop": self.config.crop if crop is None else crop,
+            "strand_pair": self.tracks.strand_pair,
+            "rc": rc,
+            "shifts": shifts,
+            "precision": precision,
+        }
+        x = self.predictors[0].checked(_single_input(x))
+        result = None
+        for members in zip(*(predictor.batches(x, self.head.name, **options) for predictor in self.predictors), strict=True):
+            start, coverage = members[0]
+            for _, other in members[1:]:
+                coverage = coverage + other
+            if len(members) > 1:
+                coverage /= np.float32(len(members))
+            part = view_of(coverage, self.view, chosen, self.transform)
+            if result is None:
+                result = np.empty((len(x), *part.shape[1:]), dtype=part.dtype)
+            result[start : start + len(part)] = part
+        if result is None:
+            raise InputError("there is no window to predict: the batch is empty")
+        return result
+
+    def predict_activation_on_batch(self, x: np.ndarray, layer: str | int, pre_nonlinearity: bool = False) -> np.ndarray:
+        """Output of one unit of the network (``kipoi predict --layer``).
+
+        Parameters
+        ----------
+        x : (windows, seq_length, 4) float or bool
+        layer : str or int
+            Name such as ``res_tower.3`` or ``transformer_tower.0``, or its position; ``trunk`` is what
+            the head reads. An unknown name is answered with the list of all.
+        pre_nonlinearity : bool
+            Only False: the units' outputs are already those before their followers' activations.
+
+        Returns
+        -------
+        (windows, positions, channels) float32; the mean over replicates
+        """
+        if pre_nonlinearity:
+            raise InputError("pre_nonlinearity is not available for this network")
+        names = self.predictors[0].network.activation_names
+        if isinstance(layer, int) or (isinstance(layer, str) and layer.lstrip("-").isdigit()):
+            index = int(layer)
+            if not -len(names) <= index < len(names):
+                raise InputError(f"layer {index} does not exist: there are {len(names)}: {', '.join(names)}")
+            layer = names[index]
+        x = _single_input(x)
+        return sum(predictor.activation(x, layer) for predictor in self.predictors) / np.float32(len(self.predictors))
+
+    def input_grad(
+        self,
+        x: np.ndarray,
+        filter_idx=None,
+        avg_func: str | None = None,
+        layer=None,
+        final_layer: bool = True,
+        selected_fwd_node=None,
+        pre_nonlinearity: bool = False,
+    ) -> np.ndarray:
+        """Gradient of this entry's output with respect to the sequence, by Kipoi's signature.
+
+        Parameters
+        ----------
+        x : (windows, seq_length, 4) float or bool
+        filter_idx : int, slice, list of int or tuple of these, optional
+            Tracks (a tuple indexes the output's axes after the first); None for all.
+        avg_func : {'sum', 'max', 'min', 'absmax'}, optional
+            How the selected outputs become one number per window; None sums.
+        layer, selected_fwd_node, pre_nonlinearity
+            Not available; only the entry's output is differentiated.
+        final_layer : bool
+
+        Returns
+        -------
+        (windows, seq_length, 4) float32
+        """
+        if layer is not None or selected_fwd_node is not None or pre_nonlinearity or not final_layer:
+            raise InputError(
+                "input_grad differentiates the entry's own output only:"
+                " leave layer, selected_fwd_node, pre_nonlinearity and final_layer at their defaults"
+            )
+        x = self.predictors[0].checked(_single_input(x))
+        gradient = np.zeros(x.shape, dtype=np.float32)
+
+        def coverage_gradient(coverage):
+            return view_gradient(coverage, self.view, self.tracks, self.transform, filter_idx, avg_func)
+
+        for index in range(len(x)):
+            for predictor in self.predictors:
+                gradient[index] += input_gradient(
+                    predictor, x[index : index + 1], coverage_gradient, self.head.name, self.config.crop
+                )[0]
+        return gradient / np.float32(len(self.predictors))
+
+
+def _listed(weights: str | Sequence[str]) -> list[str]:
+    names = [weights] if isinstance(weights, str) else list(weights)
+    if not names:
+        raise ZooError("the entry names no weights")
+    return names
+
+
+def _single_input(x) -> np.ndarray:
+    """The array of sequences, also where a tool wraps it in a list or dict of one."""
+    if isinstance(x, dict) and len(x) == 1:
+        x = next(iter(x.values()))
+    elif isinstance(x, (list, tuple)) and len(x) == 1 and np.ndim(x[0]) == 3:
+        x = x[0]
+    return np.asarray(x)
+
+

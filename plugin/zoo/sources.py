@@ -1,0 +1,76 @@
+"""Files that an entry names by path or URL, found (or fetched), verified and identified by their content."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kipoi_borzoi.errors import ZooError
+from kipoi_borzoi.files import sha256_of_file
+from kipoi_borzoi.zoo.cache import fetch
+
+_known: dict[tuple, str] = {}  # (path, size, mtime, inode) -> sha256, of this process
+
+
+@dataclass(frozen=True)
+class Source:
+    """A verified local file.
+
+    Attributes
+    ----------
+    path : Path
+    sha256 : str
+        Of its content.
+    """
+
+    path: Path
+    sha256: str
+
+
+def is_url(name: str) -> bool:
+    """Whether ``name`` is a URL of any scheme (which need not be an allowed one)."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
+
+
+def locate(name: str | os.PathLike, checksums: Mapping[str, str] | None = None) -> Source:
+    """Find a file.
+
+    Parameters
+    ----------
+    name : str or path
+        A path, relative to the working directory, or an https URL, fetched through the cache.
+    checksums : mapping, optional
+        sha256 by name; a file that is not listed is not compared.
+
+    Raises
+    ------
+    ZooError
+        No such file, or another content than its checksum says.
+    DownloadError
+        See `kipoi_borzoi.zoo.cache.fetch`.
+    """
+    expected = (checksums or {}).get(os.fspath(name))
+    if is_url(os.fspath(name)):
+        path = fetch(os.fspath(name), expected)
+        return Source(path, sha256_of_unchanged(path))
+    path = Path(name)
+    if not path.is_file():
+        raise ZooError(f"{path.absolute()}: no such file")
+    found = sha256_of_unchanged(path)
+    if expected is not None and found != expected.lower():
+        raise ZooError(
+            f"{path.absolute()}: the file is damaged or another one: its sha256 is {found}, expected {expected}"
+        )
+    return Source(path, found)
+
+
+def sha256_of_unchanged(path: Path) -> str:
+    """sha256 of a file, computed once per process as long as its size, time and place stay the same."""
+    status = path.stat()
+    key = (str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
+    if key not in _known:
+        _known[key] = sha256_of_file(path)
+    return _known[key]
