@@ -11,10 +11,7 @@ from kipoi_borzoi.adapters.leaves import trunk_leaves, unit_of
 from kipoi_borzoi.adapters.method import Insert, Method
 from kipoi_borzoi.errors import ConfigError, WeightsError
 from kipoi_borzoi.network.config import Cropping, Head, NetworkConfig
-
-GELUS = ("tanh", "erf")
-"""Which GELU a network computes: the tanh approximation of Calico's networks, or the exact one by the error function."""
-
+from kipoi_borzoi.network.sites import GELUS
 
 @dataclass(frozen=True)
 class Scheme:

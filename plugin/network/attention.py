@@ -144,8 +144,8 @@ class Attention(keras.layers.Layer):
         ----------
         x : (batch, length, channels)
         queries : Span
-        run : callable
-            Runs a named leaf layer (see `kipoi_borzoi.network.sites`).
+        run : kipoi_borzoi.network.sites.Sites
+            Runs the projections; what it returns as the layer ``self.name`` gives the two biases.
 
         Returns
         -------
@@ -160,8 +160,9 @@ class Attention(keras.layers.Layer):
         q = self._heads(q) * self.block.key_size**-0.5
         k = self._heads(run(f"{self.name}.k", self.k, x))
         v = self._heads(run(f"{self.name}.v", self.v, x))
-        content = q + ops.cast(self.r_w_bias, q.dtype)
-        relative = self._relative_by_row(q, length, run, training)
+        biases = run.layer(self.name, self)
+        content = q + ops.cast(biases.r_w_bias, q.dtype)
+        relative = self._relative_by_row(q, ops.cast(biases.r_r_bias, q.dtype), length, run, training)
         attended: list = []
         for start in range(0, queries.size, QUERIES):
             stop = min(start + QUERIES, queries.size)
@@ -182,7 +183,7 @@ class Attention(keras.layers.Layer):
         x = ops.reshape(x, (-1, x.shape[1], heads, x.shape[2] // heads))
         return ops.transpose(x, (0, 2, 1, 3))
 
-    def _relative_by_row(self, q, length: int, run, training: bool):
+    def _relative_by_row(self, q, bias, length: int, run, training: bool):
         """Relative logits of every query for every row of the position table: (batch, heads, queries, rows)."""
         if self.positions is None:
             return None
@@ -193,9 +194,9 @@ class Attention(keras.layers.Layer):
         keys = run(f"{self.name}.positions", self.positions, table)
         keys = ops.transpose(ops.reshape(keys, (-1, self.block.heads, self.block.key_size)), (1, 2, 0))
         if self.block.content_position_bias:
-            q = q + ops.cast(self.r_r_bias, q.dtype)
+            q = q + bias
         else:
-            q = ops.zeros_like(q) + ops.cast(self.r_r_bias, q.dtype)
+            q = ops.zeros_like(q) + bias
         return ops.matmul(q, keys)
 
     def _weights(self, logits, relative, start: int, stop: int, queries: Span):

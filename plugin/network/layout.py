@@ -133,7 +133,9 @@ class Layout:
         used = {unit.skip_from for unit in self.units[self.stem :]}
         return sorted(index for index in used if index is not None and index < self.stem)
 
-    def spans(self, first: int, last: int, out: Span, skips: dict[int, Span]) -> list[UnitSpans]:
+    def spans(
+        self, first: int, last: int, out: Span, skips: dict[int, Span], whole_units: frozenset[str] = frozenset()
+    ) -> list[UnitSpans]:
         """Work back from what is wanted of units ``first`` to ``last`` (exclusive) to what each must compute.
 
         Parameters
@@ -142,6 +144,9 @@ class Layout:
             Wanted output of unit ``last - 1``.
         skips : dict
             Wanted representations by unit index, beside those that units of the range take from each other.
+        whole_units : frozenset of str
+            Names of units that are computed over the whole level, whatever is wanted of them: their ``out``
+            is then more than the next unit's ``input``.
 
         Returns
         -------
@@ -153,6 +158,8 @@ class Layout:
         for index in range(last - 1, first - 1, -1):
             unit = self.units[index]
             skip_out = wanted.get(index)
+            if unit.name in whole_units:
+                out = Span.whole(unit.out_length)
             spans = _unit_spans(unit, out, skip_out)
             if unit.skip_from is not None:
                 wanted[unit.skip_from] = spans.skip_input.union(wanted.get(unit.skip_from))

@@ -67,7 +67,7 @@ class Network(keras.Model):
         (batch, bins, tracks) float32
         """
         x = self.trunk(x, run=run, training=training)
-        return self.head(head).forward(x, run, tracks)
+        return (run.head or self.head(head)).forward(x, run, tracks)
 
     def head(self, key: str | None = None) -> Head:
         """The layer of a head."""
@@ -78,7 +78,7 @@ class Network(keras.Model):
         out = Span.whole(self.layout.bins)
         skips: dict = {}
         x = self.run_units(x, 0, len(self.units), out, skips, run, training, given=Span.whole(self.layout.seq_length))
-        return activate(x, self.config.activation)
+        return activate(x, run.activation(self.config.activation))
 
     def run_units(self, x, first: int, last: int, out: Span, skips: dict, run: Sites = PLAIN, training: bool = False,
                   keep: dict | None = None, given: Span | None = None, layout: Layout | None = None):  # fmt: skip
@@ -104,16 +104,16 @@ class Network(keras.Model):
         (batch, out.size, width) tensor
         """
         layout = layout or self.layout
-        plan = layout.spans(first, last, out, keep or {})
-        if given is not None:
-            x = take(x, given, plan[0].input)
+        plan = layout.spans(first, last, out, keep or {}, run.whole_units)
+        given = given or plan[0].input
         for index, spans in zip(range(first, last), plan, strict=True):
             source = layout.units[index].skip_from
             skip, skip_span = skips[source] if source is not None else (None, None)
-            x, kept = self.units[index].forward(x, spans, run, training, skip, skip_span)
+            x, kept = self.units[index].forward(take(x, given, spans.input), spans, run, training, skip, skip_span)
+            given = spans.out
             if kept is not None:
                 skips[index] = (kept, spans.skip_out)
-        return x
+        return take(x, given, out)
 
     def activation(self, x, name: str, run: Sites = PLAIN):
         """What comes out of a unit, whole: ``conv_dna``, ``res_tower.0``, ..., or ``trunk`` after the last activation.

@@ -67,11 +67,13 @@ def in_sequence(x, before: list):
 
 
 def activate(x, activation: str | None):
-    """Apply a named activation; ``gelu`` is the tanh approximation, as in Calico's networks."""
+    """Apply a named activation; ``gelu`` is the tanh approximation, as in Calico's networks, ``gelu_erf`` the exact one."""
     if activation in (None, "linear"):
         return x
     if activation == "gelu":
         return ops.gelu(x, approximate=True)
+    if activation == "gelu_erf":
+        return ops.gelu(x, approximate=False)
     return getattr(ops, activation)(x)
 
 

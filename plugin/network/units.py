@@ -6,6 +6,8 @@ wanted (`UnitSpans`), and returns the output and the representation that later u
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 from keras import ops
 
@@ -94,8 +96,8 @@ class NormActConv(keras.layers.Layer):
     def forward(self, x, given: Span, out: Span, run: Sites, training: bool):
         """Compute the positions ``out`` from ``x``, which holds the positions ``given``."""
         needed = conv_input(out, self.conv.kernel_size[0], self.block.dilation_rate)
-        norm = run.layer(f"{self.name}.norm", self.norm)
-        x = norm_activate(take(x, given, needed), norm, self.block.activation, training)
+        site = f"{self.name}.norm"
+        x = _norm_activate(take(x, given, needed), run, site, self.norm, self.block.activation, training)
         x = same_padded(x, needed, out, self.conv.kernel_size[0], self.block.dilation_rate)
         return run(f"{self.name}.conv", self.conv, x)
 
@@ -129,7 +131,7 @@ class ConvDNAUnit(UnitLayer):
         x = same_padded(x, spans.input, level, block.kernel_size)
         x = run(self.site("conv"), self.conv, x)
         if self.norm is not None or block.activation != "linear":
-            x = norm_activate(x, run.layer(self.site("norm"), self.norm), block.activation, training)
+            x = _norm_activate(x, run, self.site("norm"), self.norm, block.activation, training)
         x = max_pool(self.drop(x, training=training), level, out, block.pool_size)
         return take(x, out, spans.out), _skip(x, out, spans)
 
@@ -291,13 +293,13 @@ class UnetConvUnit(UnitLayer):
         """See `UnitLayer.forward`."""
         block: UnetConv = self.block
         out, wanted = spans.out.union(spans.skip_out), spans.skip_input
-        current = norm_activate(x, run.layer(self.site("norm"), self.norm), block.activation, training)
+        current = _norm_activate(x, run, self.site("norm"), self.norm, block.activation, training)
         if self.dense is not None:
             current = run(self.site("dense"), self.dense, current)
         half = upsample_input(wanted)
         current = take(repeat_twice(current), Span(2 * half.start, 2 * half.end, wanted.length), wanted)
-        skip_norm = run.layer(self.site("skip_norm"), self.skip_norm)
-        added = norm_activate(take(skip, skip_span, wanted), skip_norm, block.activation, training)
+        added = take(skip, skip_span, wanted)
+        added = _norm_activate(added, run, self.site("skip_norm"), self.skip_norm, block.activation, training)
         current = current + run(self.site("skip_dense"), self.skip_dense, added)
         y = run(self.site("conv"), self.conv, same_padded(current, wanted, out, block.kernel_size))
         y = self.drop(y, training=training)
@@ -350,14 +352,15 @@ class Head(keras.layers.Layer):
         -------
         (batch, bins, tracks), in float32 at least
         """
-        if tracks is None:
-            y = run(f"{self.name}.dense", self.dense, x)
-        else:
-            dense = run.layer(f"{self.name}.dense", self.dense)
-            kernel = ops.cast(ops.take(dense.kernel, tracks, axis=1), x.dtype)
-            y = ops.matmul(x, kernel) + ops.cast(ops.take(dense.bias, tracks, axis=0), x.dtype)
+        dense = self.dense if tracks is None else partial(self._columns, tracks=tracks)
+        y = run(f"{self.name}.dense", dense, x)
         y = ops.cast(y, keras.backend.result_type(y.dtype, "float32"))
         return activate(y, self.config.activation)
+
+    def _columns(self, x, tracks):
+        """The dense layer for the columns ``tracks`` only."""
+        kernel = ops.cast(ops.take(self.dense.kernel, tracks, axis=1), x.dtype)
+        return ops.matmul(x, kernel) + ops.cast(ops.take(self.dense.bias, tracks, axis=0), x.dtype)
 
 
 _UNITS = {
@@ -378,3 +381,8 @@ def make_unit(unit: Unit, dtype=None) -> UnitLayer:
 def _skip(x, given: Span, spans: UnitSpans):
     """The part of ``x`` that later units need, or None."""
     return None if spans.skip_out is None else take(x, given, spans.skip_out)
+
+
+def _norm_activate(x, run: Sites, site: str, norm, activation: str | None, training: bool):
+    """Normalise and activate ``x``, with the norm, the activation and the statistics that ``run`` decides on."""
+    return norm_activate(x, run.layer(site, norm), run.activation(activation), training and run.trains(site))
