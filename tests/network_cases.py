@@ -24,10 +24,11 @@ def make_params(*trunk, seq_length=128, **model):
     return {"model": {**settings, "trunk": [dict(block) for block in trunk]}}
 
 
-def borzoi_like(transformer=None, **model):
+def borzoi_like(transformer=None, seq_length=256, **model):
     """Params of the published network's order of blocks, with other transformer or model settings."""
     return make_params(
-        CONV_DNA, TOWER, {**TRANSFORMER, **(transformer or {})}, UNET, UNET, CROP, CONV_NAC, seq_length=256, **model
+        CONV_DNA, TOWER, {**TRANSFORMER, **(transformer or {})}, UNET, UNET, CROP, CONV_NAC,
+        seq_length=seq_length, **model,
     )
 
 

@@ -21,7 +21,17 @@ def compiled(function: Callable, variables: list[keras.Variable]) -> Callable:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, autograph=False)
+        traced = tf.function(function, autograph=False)
+        programs: dict = {}
+
+        # One program per set of shapes, kept here: tf.function would do so too, but warns of retracing.
+        def call(*args):
+            shapes = tuple((tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(args))
+            if shapes not in programs:
+                programs[shapes] = traced.get_concrete_function(*args)
+            return programs[shapes](*args)
+
+        return call
     if backend == "jax":
         import jax
 
