@@ -367,8 +367,8 @@ class NetworkConfig:
         return self.layout.bin_size
 
 
-def read_params(path: str | Path) -> dict:
-    """Read a ``params.json`` file.
+def read_params(path: str | Path, expected: str = "Calico's params.json") -> dict:
+    """Read a ``params.json`` file, or another that holds one JSON object (``expected`` names it in errors).
 
     Raises
     ------
@@ -390,9 +390,9 @@ def read_params(path: str | Path) -> dict:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected Calico's params.json") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a text file; expected Calico's params.json") from error
+        raise ConfigError(f"{path}: not a text file; expected {expected}") from error
     try:
         params = json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constant)
     except ConfigError:
