@@ -8,7 +8,9 @@ within a layer by name. Only datasets are read: the pickled-function-bearing ``m
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -17,7 +19,7 @@ import numpy as np
 from kipoi_borzoi.errors import WeightsError
 from kipoi_borzoi.files import atomic_write
 from kipoi_borzoi.network.config import NetworkConfig
-from kipoi_borzoi.network.schema import LayerWeights, layer_weights
+from kipoi_borzoi.network.schema import LayerWeights, layer_weights, weight_shapes
 
 # Our name of a weight within an attention layer, and Calico's.
 _ATTENTION = {
@@ -44,8 +46,8 @@ _KERAS_NAME = {
 }
 
 
-def read_calico_h5(path: str | Path, config: NetworkConfig) -> dict[str, np.ndarray]:
-    """Read the weights of ``config``'s network.
+def read_calico_h5(path: str | Path, config: NetworkConfig) -> Iterator[tuple[str, np.ndarray]]:
+    """Read the weights of ``config``'s network one tensor at a time; names, shapes and types are checked before the first.
 
     Parameters
     ----------
@@ -55,10 +57,10 @@ def read_calico_h5(path: str | Path, config: NetworkConfig) -> dict[str, np.ndar
         With exactly the heads that the file holds (``config.with_heads("human")``; ``with_heads()`` for
         a trunk-only file).
 
-    Returns
-    -------
-    dict
-        Dotted weight name to float32 array, in the order of `kipoi_borzoi.network.schema.weight_shapes`.
+    Yields
+    ------
+    name, float32 array
+        By dotted name, in the order of `kipoi_borzoi.network.schema.weight_shapes`.
 
     Raises
     ------
@@ -67,27 +69,14 @@ def read_calico_h5(path: str | Path, config: NetworkConfig) -> dict[str, np.ndar
         finite, or not stored in the file itself.
     """
     with open_h5(path) as file:
-        stored = _stored_layers(path, file)
-        tensors: dict[str, np.ndarray] = {}
-        counts: dict[str, int] = defaultdict(int)
-        for layer in layer_weights(config):
-            of_kind = stored[layer.kind]
-            if counts[layer.kind] == len(of_kind):
-                raise WeightsError(
-                    f"{path}: no layer left for {layer.name}: the network needs more layers of kind"
-                    f" {layer.kind!r} than the {len(of_kind)} in the file"
-                )
-            h5_name, datasets = of_kind[counts[layer.kind]]
-            counts[layer.kind] += 1
-            tensors |= _read_layer(path, layer, h5_name, datasets)
-        for kind, layers in stored.items():
-            if len(layers) > counts[kind]:
-                h5_name = layers[counts[kind]][0]
-                raise WeightsError(
-                    f"{path}: layer {h5_name!r} is not part of the network: the file has {len(layers)} layers of"
-                    f" kind {kind!r}, the params and heads ask for {counts[kind]}"
-                )
-    return tensors
+        with _damage_named(path):
+            datasets = _matched(path, _stored_layers(path, file), config)
+        for name, (h5_name, dataset) in datasets.items():
+            with _damage_named(path):
+                value = dataset[()].astype(np.float32, copy=False)
+            if not np.isfinite(value).all():
+                raise WeightsError(f"{path}: {h5_name} (for {name}) has values that are not finite")
+            yield name, value
 
 
 def write_calico_h5(path: str | Path, tensors: dict[str, np.ndarray], config: NetworkConfig) -> None:
@@ -100,8 +89,17 @@ def write_calico_h5(path: str | Path, tensors: dict[str, np.ndarray], config: Ne
     tensors : dict
         Every weight of ``config``'s network by dotted name.
     config : NetworkConfig
+
+    Raises
+    ------
+    WeightsError
+        A tensor that is missing, unknown or of another shape; nothing is written.
     """
-    counts: dict[str, int] = defaultdict(int)
+    shapes = weight_shapes(config)
+    for name in [*shapes, *tensors]:
+        if name not in tensors or name not in shapes:
+            raise WeightsError(f"{name} is {'missing' if name in shapes else 'not a weight of the network'}")
+    counts: Counter[str] = Counter()
     with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
         root = file.create_group("model_weights")
         names = []
@@ -138,7 +136,9 @@ def open_h5(path: str | Path) -> h5py.File:
                 head = file.read(512)
         except OSError as reason:
             raise WeightsError(f"{path}: cannot be read ({reason.strerror})") from reason
-        if head.lstrip()[:1] == b"<":
+        if not head:
+            found = "the file is empty"
+        elif head.lstrip()[:1] == b"<":
             found = "it looks like an HTML page, so the download went wrong"
         elif head.startswith(b"\x89HDF"):
             found = "the file is truncated or damaged; fetch it again"
@@ -153,10 +153,10 @@ def _stored_layers(path, file: h5py.File) -> dict[str, list[tuple[str, dict[str,
     if "layer_names" not in group.attrs:
         raise WeightsError(f"{path}: no list of layers; expected a file saved by Keras 2 (Calico's SeqNN.save)")
     stored: dict[str, list] = defaultdict(list)
-    for h5_name in map(_text, group.attrs["layer_names"]):
+    for h5_name in _listed(path, group, "layer_names"):
         layer = _hard(path, group, h5_name)
         datasets = {}
-        for weight_name in map(_text, layer.attrs.get("weight_names", [])):
+        for weight_name in _listed(path, layer, "weight_names"):
             dataset = _hard(path, layer, weight_name)
             if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
                 raise WeightsError(f"{path}: {weight_name} is not a dataset stored in the file itself")
@@ -175,9 +175,10 @@ def _classify(path, h5_name: str, datasets: dict[str, h5py.Dataset]) -> tuple[st
         ours = {calico: name for name, calico in _ATTENTION.items()}
         named = {}
         for path_parts, data in parts:
-            owner = ours.get(path_parts[-2])
+            owner = ours.get(path_parts[-2]) if len(path_parts) > 1 else None
             named[f"{owner}.{path_parts[-1]}" if owner else path_parts[-1]] = data
-        return "attention", named
+        if len(named) == len(datasets):
+            return "attention", named
     named = {path_parts[-1]: data for path_parts, data in parts}
     if len(named) == len(datasets):
         if set(named) in ({"kernel"}, {"kernel", "bias"}) and named["kernel"].ndim in (2, 3):
@@ -191,12 +192,36 @@ def _classify(path, h5_name: str, datasets: dict[str, h5py.Dataset]) -> tuple[st
     )
 
 
-def _read_layer(path, layer: LayerWeights, h5_name: str, datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    """Read and check the weights of one layer."""
+def _matched(path, stored, config: NetworkConfig) -> dict[str, tuple[str, h5py.Dataset]]:
+    """The dataset of every weight of the network, and its name in the file, by our name."""
+    matched: dict[str, tuple[str, h5py.Dataset]] = {}
+    counts: Counter[str] = Counter()
+    for layer in layer_weights(config):
+        of_kind = stored[layer.kind]
+        if counts[layer.kind] == len(of_kind):
+            raise WeightsError(
+                f"{path}: no layer left for {layer.name}: the network needs more layers of kind"
+                f" {layer.kind!r} than the {len(of_kind)} in the file"
+            )
+        h5_name, datasets = of_kind[counts[layer.kind]]
+        counts[layer.kind] += 1
+        _check_layer(path, layer, h5_name, datasets)
+        matched |= {f"{layer.name}.{weight}": (f"{h5_name}/{weight}", datasets[weight]) for weight in layer.shapes}
+    for kind, layers in stored.items():
+        if len(layers) > counts[kind]:
+            h5_name = layers[counts[kind]][0]
+            raise WeightsError(
+                f"{path}: layer {h5_name!r} is not part of the network: the file has {len(layers)} layers of"
+                f" kind {kind!r}, the params and heads ask for {counts[kind]}"
+            )
+    return matched
+
+
+def _check_layer(path, layer: LayerWeights, h5_name: str, datasets: dict[str, h5py.Dataset]) -> None:
+    """Check the names, shapes and types of one layer's weights."""
     for weight in datasets:
         if weight not in layer.shapes:
             raise WeightsError(f"{path}: {h5_name}/{weight} has no place in {layer.name}")
-    tensors = {}
     for weight, shape in layer.shapes.items():
         name = f"{layer.name}.{weight}"
         if weight not in datasets:
@@ -206,21 +231,34 @@ def _read_layer(path, layer: LayerWeights, h5_name: str, datasets: dict[str, h5p
             raise WeightsError(f"{path}: {h5_name}/{weight} has shape {data.shape}, but {name} needs {shape}")
         if data.dtype.kind != "f":
             raise WeightsError(f"{path}: {h5_name}/{weight} is of type {data.dtype}, expected floats")
-        try:
-            value = data[()].astype(np.float32, copy=False)
-        except OSError as error:
-            raise WeightsError(f"{path}: {h5_name}/{weight} cannot be read: the file is truncated or damaged") from error
-        if not np.isfinite(value).all():
-            raise WeightsError(f"{path}: {h5_name}/{weight} (for {name}) has values that are not finite")
-        tensors[name] = value
-    return tensors
+
+
+@contextmanager
+def _damage_named(path):
+    """Turn what h5py raises on damaged content into a `WeightsError`."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: cannot be read: the file is truncated or damaged ({error})") from error
+
+
+def _listed(path, group: h5py.Group, attribute: str) -> list[str]:
+    """The names in an attribute of ``group``, each once."""
+    names = [value.decode() if isinstance(value, bytes) else str(value) for value in group.attrs.get(attribute, [])]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise WeightsError(f"{path}: {name} is listed {count} times in {attribute} of {group.name}")
+    return names
 
 
 def _hard(path, group: h5py.Group, name: str):
     """Follow ``name`` inside ``group``, refusing soft and external links on the way."""
     current = group
     for part in filter(None, name.split("/")):
-        link = current.get(part, getlink=True) if isinstance(current, h5py.Group) else None
+        inside = isinstance(current, h5py.Group) and part != "."
+        link = current.get(part, getlink=True) if inside else None
         if link is None:
             raise WeightsError(f"{path}: {group.name}/{name} is listed but not in the file")
         if not isinstance(link, h5py.HardLink):
@@ -235,7 +273,3 @@ def _calico_weight(kind: str, weight: str) -> str:
         owner, weight = weight.split(".")
         return f"{_ATTENTION[owner]}/{weight}"
     return weight
-
-
-def _text(value) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

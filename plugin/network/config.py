@@ -272,6 +272,9 @@ class NetworkConfig:
 
     def __post_init__(self):
         _checked("seq_length", int, self.seq_length, "model")
+        names = [head.name for head in self.heads]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"a head appears twice among {', '.join(names)}")
         # The layout follows every length and width through the trunk and raises on what cannot be built.
         from kipoi_borzoi.network.layout import Layout
 

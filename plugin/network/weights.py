@@ -27,7 +27,7 @@ def save_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray], metada
     metadata : dict of str to str, optional
         Stored in the file's header.
     """
-    tensors = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
+    tensors = {name: np.asarray(value, dtype=np.float32, order="C") for name, value in tensors.items()}
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
 
@@ -88,7 +88,7 @@ def read_weights(path: str | Path, config: NetworkConfig) -> Iterator[tuple[str,
         See `load_safetensors` and `kipoi_borzoi.network.calico_h5.read_calico_h5`.
     """
     if is_hdf5(path) or not str(path).endswith(".safetensors"):
-        yield from read_calico_h5(path, config).items()
+        yield from read_calico_h5(path, config)
     else:
         yield from load_safetensors(path, weight_shapes(config))
 
