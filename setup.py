@@ -32,7 +32,8 @@ setup(
     ),
     package_data={"kipoi_borzoi.model_zoo": ["**/*"]},
     install_requires=[
-        "kipoi==0.8.6",  # the last release; the compatibility fixes are written against it
+        "kipoi>=0.8.6,<0.9",  # the last release; the compatibility fixes are written against it
+        "kipoiseq>=0.7.1,<0.8",  # what Kipoi's scoring plugins and other entries of a zoo expect beside kipoi
         "setuptools<81",  # kipoi imports pkg_resources, which later releases dropped
         "tensorflow>=2.16.1,<2.22",
         "keras>=3.3,<4",
@@ -43,7 +44,8 @@ setup(
         "pysam>=0.22,<1",  # FASTA
         "pybigwig>=0.3.22,<1",  # coverage
         "pyyaml>=6.0,<7",
-        "pooch>=1.8,<2",  # downloads
+        "pooch>=1.8,<2",  # where the cache lies
+        "requests>=2.28,<3",  # downloads: checked redirects, resumed transfers
         "tqdm>=4.62,<5",
     ],
     extras_require={

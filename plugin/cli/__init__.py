@@ -10,10 +10,11 @@ from kipoi_borzoi._version import __version__
 from kipoi_borzoi.errors import KipoiBorzoiError
 
 # One module per noun, each with `add_parser(nouns)`. They import what they run only when they run it.
-_NOUNS = ("zoo",)
+_NOUNS = ("demo", "zoo")
 
 _EXAMPLES = """\
 examples:
+  kipoi-borzoi demo                     see it work, offline
   kipoi-borzoi zoo init                 make a zoo of your own, known to Kipoi as source 'borzoi'
   kipoi ls --source borzoi              what is in it
   kipoi-borzoi zoo import --help        add a model of your own

@@ -1,4 +1,4 @@
-"""Lets ``python -m kipoi_borzoi.cli`` stand for the command."""
+"""Lets ``python -m kipoi_borzoi.cli`` run the command."""
 
 import sys
 
