@@ -61,6 +61,7 @@ class Houlsby(Method):
 
     name: ClassVar[str] = "houlsby"
     peft_type: ClassVar[str] = "HOULSBY"
+    peft_fields: ClassVar[tuple[str | None, str | None]] = ("latent", None)
     not_mergeable: ClassVar[str | None] = (
         "its bottlenecks put a ReLU between layers, which no weights of the plain network can stand for"
     )

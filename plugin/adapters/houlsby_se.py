@@ -59,6 +59,7 @@ class HoulsbySE(Method):
 
     name: ClassVar[str] = "houlsby_se"
     peft_type: ClassVar[str] = "HOULSBY_SE"
+    peft_fields: ClassVar[tuple[str | None, str | None]] = ("latent", None)
     not_mergeable: ClassVar[str | None] = (
         "its squeeze-excite scales channels by what the window holds, and its bottlenecks put a ReLU between"
         " layers; no weights of the plain network can stand for either"

@@ -79,6 +79,7 @@ class Locon(Method):
 
     name: ClassVar[str] = "locon"
     peft_type: ClassVar[str] = "LOCON"
+    peft_fields: ClassVar[tuple[str | None, str | None]] = ("lora_rank", "lora_alpha")
     conv_select: int | str = 4
     rank: int = 4
     alpha: float = 1

@@ -86,6 +86,7 @@ class Lora(Method):
 
     name: ClassVar[str] = "lora"
     peft_type: ClassVar[str] = "LORA"
+    peft_fields: ClassVar[tuple[str | None, str | None]] = ("rank", "alpha")
     parts: ClassVar[tuple[str, ...]] = ("q", "v")
     rank: int = 8
     alpha: float = 16

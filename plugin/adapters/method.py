@@ -86,12 +86,15 @@ class Method:
         ``lora``, ``locon``, ...
     peft_type : str
         What Hugging Face's PEFT calls it, or would.
+    peft_fields : (str or None, str or None)
+        Which settings PEFT's ``r`` and ``lora_alpha`` stand for.
     not_mergeable : str or None
         Why its adapters cannot be folded into plain weights.
     """
 
     name: ClassVar[str]
     peft_type: ClassVar[str]
+    peft_fields: ClassVar[tuple[str | None, str | None]] = (None, None)
     not_mergeable: ClassVar[str | None] = None
 
     def __post_init__(self):

@@ -21,8 +21,8 @@ from kipoi_borzoi.files import atomic_write
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.network.schema import LayerWeights, layer_weights, weight_shapes
 
-# Our name of a weight within an attention layer, and Calico's.
-_ATTENTION = {
+# Our name of a projection within an attention layer, and Calico's.
+PROJECTIONS = {
     "q": "q_layer",
     "k": "k_layer",
     "v": "v_layer",
@@ -69,14 +69,11 @@ def read_calico_h5(path: str | Path, config: NetworkConfig) -> Iterator[tuple[st
         finite, or not stored in the file itself.
     """
     with open_h5(path) as file:
-        with _damage_named(path):
-            datasets = _matched(path, _stored_layers(path, file), config)
-        for name, (h5_name, dataset) in datasets.items():
-            with _damage_named(path):
-                value = dataset[()].astype(np.float32, copy=False)
-            if not np.isfinite(value).all():
-                raise WeightsError(f"{path}: {h5_name} (for {name}) has values that are not finite")
-            yield name, value
+        matched = match_layers(path, layers_by_kind(path, stored_datasets(path, file)), config)
+        for layer, h5_name, datasets in matched:
+            for weight in layer.shapes:
+                name = f"{layer.name}.{weight}"
+                yield name, read_dataset(path, f"{h5_name}/{weight}", name, datasets[weight])
 
 
 def write_calico_h5(path: str | Path, tensors: dict[str, np.ndarray], config: NetworkConfig) -> None:
@@ -147,32 +144,54 @@ def open_h5(path: str | Path) -> h5py.File:
         raise WeightsError(f"{path}: expected Calico's weights (.h5), but {found}") from error
 
 
-def _stored_layers(path, file: h5py.File) -> dict[str, list[tuple[str, dict[str, h5py.Dataset]]]]:
-    """The file's layers with weights, by kind and in order: (name in the file, weights by our names)."""
-    group = _hard(path, file, "model_weights") if "model_weights" in file else file
-    if "layer_names" not in group.attrs:
-        raise WeightsError(f"{path}: no list of layers; expected a file saved by Keras 2 (Calico's SeqNN.save)")
+def stored_datasets(path: str | Path, file: h5py.File) -> dict[str, dict[str, h5py.Dataset]]:
+    """The file's layers that hold weights, in order: layer name to weight name, both as in the file, to dataset.
+
+    Raises
+    ------
+    WeightsError
+        No list of layers, or a dataset that is not in the file itself.
+    """
+    with _damage_named(path):
+        group = _hard(path, file, "model_weights") if "model_weights" in file else file
+        if "layer_names" not in group.attrs:
+            raise WeightsError(f"{path}: no list of layers; expected a file saved by Keras 2 (Calico's SeqNN.save)")
+        layers: dict[str, dict[str, h5py.Dataset]] = {}
+        for h5_name in _listed(path, group, "layer_names"):
+            layer = _hard(path, group, h5_name)
+            datasets: dict[str, h5py.Dataset] = {}
+            for weight_name in _listed(path, layer, "weight_names"):
+                dataset = _hard(path, layer, weight_name)
+                if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+                    raise WeightsError(f"{path}: {weight_name} is not a dataset stored in the file itself")
+                datasets[weight_name] = dataset
+            if datasets:
+                layers[h5_name] = datasets
+        return layers
+
+
+def weight_path(weight_name: str) -> list[str]:
+    """The parts of a weight's name in the file: ``multihead_attention_1/q_layer/kernel:0`` (``:0:0`` in merged files)."""
+    return re.sub(r"(:\d+)+$", "", weight_name).split("/")
+
+
+def layers_by_kind(
+    path: str | Path, layers: dict[str, dict[str, h5py.Dataset]]
+) -> dict[str, list[tuple[str, dict[str, h5py.Dataset]]]]:
+    """Sort what `stored_datasets` gives by kind of layer: lists of (name in the file, weights by our names)."""
     stored: dict[str, list] = defaultdict(list)
-    for h5_name in _listed(path, group, "layer_names"):
-        layer = _hard(path, group, h5_name)
-        datasets = {}
-        for weight_name in _listed(path, layer, "weight_names"):
-            dataset = _hard(path, layer, weight_name)
-            if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-                raise WeightsError(f"{path}: {weight_name} is not a dataset stored in the file itself")
-            datasets[weight_name] = dataset
-        if datasets:
+    for h5_name, datasets in layers.items():
+        with _damage_named(path):
             kind, named = _classify(path, h5_name, datasets)
-            stored[kind].append((h5_name, named))
+        stored[kind].append((h5_name, named))
     return stored
 
 
 def _classify(path, h5_name: str, datasets: dict[str, h5py.Dataset]) -> tuple[str, dict[str, h5py.Dataset]]:
     """Tell the kind of a layer from its weights, and name these as we do."""
-    # 'multihead_attention_1/q_layer/kernel:0' -> 'q_layer/kernel'; merged files say ':0:0'
-    parts = [(re.sub(r"(:\d+)+$", "", name).split("/"), data) for name, data in datasets.items()]
+    parts = [(weight_path(name), data) for name, data in datasets.items()]
     if any(path_parts[-1] == "r_w_bias" for path_parts, _ in parts):
-        ours = {calico: name for name, calico in _ATTENTION.items()}
+        ours = {calico: name for name, calico in PROJECTIONS.items()}
         named = {}
         for path_parts, data in parts:
             owner = ours.get(path_parts[-2]) if len(path_parts) > 1 else None
@@ -192,9 +211,21 @@ def _classify(path, h5_name: str, datasets: dict[str, h5py.Dataset]) -> tuple[st
     )
 
 
-def _matched(path, stored, config: NetworkConfig) -> dict[str, tuple[str, h5py.Dataset]]:
-    """The dataset of every weight of the network, and its name in the file, by our name."""
-    matched: dict[str, tuple[str, h5py.Dataset]] = {}
+def match_layers(
+    path: str | Path, stored: dict[str, list[tuple[str, dict[str, h5py.Dataset]]]], config: NetworkConfig
+) -> list[tuple[LayerWeights, str, dict[str, h5py.Dataset]]]:
+    """Find the stored layer of each layer of ``config``'s network, by order within its kind.
+
+    Returns
+    -------
+    list of (layer, name in the file, datasets by the layer's weight names), in the network's order
+
+    Raises
+    ------
+    WeightsError
+        A layer or weight that is missing, too many, of another shape or type.
+    """
+    matched = []
     counts: Counter[str] = Counter()
     for layer in layer_weights(config):
         of_kind = stored[layer.kind]
@@ -205,8 +236,9 @@ def _matched(path, stored, config: NetworkConfig) -> dict[str, tuple[str, h5py.D
             )
         h5_name, datasets = of_kind[counts[layer.kind]]
         counts[layer.kind] += 1
-        _check_layer(path, layer, h5_name, datasets)
-        matched |= {f"{layer.name}.{weight}": (f"{h5_name}/{weight}", datasets[weight]) for weight in layer.shapes}
+        with _damage_named(path):
+            _check_layer(path, layer, h5_name, datasets)
+        matched.append((layer, h5_name, datasets))
     for kind, layers in stored.items():
         if len(layers) > counts[kind]:
             h5_name = layers[counts[kind]][0]
@@ -215,6 +247,17 @@ def _matched(path, stored, config: NetworkConfig) -> dict[str, tuple[str, h5py.D
                 f" kind {kind!r}, the params and heads ask for {counts[kind]}"
             )
     return matched
+
+
+def read_dataset(path: str | Path, h5_name: str, name: str, dataset: h5py.Dataset) -> np.ndarray:
+    """Read one dataset as float32; ``h5_name`` and ``name`` are what errors call it in the file and in the network."""
+    with _damage_named(path):
+        if dataset.dtype.kind != "f":
+            raise WeightsError(f"{path}: {h5_name} (for {name}) is of type {dataset.dtype}, expected floats")
+        value = dataset[()].astype(np.float32, copy=False)
+    if not np.isfinite(value).all():
+        raise WeightsError(f"{path}: {h5_name} (for {name}) has values that are not finite")
+    return value
 
 
 def _check_layer(path, layer: LayerWeights, h5_name: str, datasets: dict[str, h5py.Dataset]) -> None:
@@ -271,5 +314,5 @@ def _calico_weight(kind: str, weight: str) -> str:
     """Calico's name of a weight within its layer."""
     if kind == "attention" and "." in weight:
         owner, weight = weight.split(".")
-        return f"{_ATTENTION[owner]}/{weight}"
+        return f"{PROJECTIONS[owner]}/{weight}"
     return weight
