@@ -29,7 +29,9 @@ def save_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray], metada
     """
     tensors = {name: np.asarray(value, dtype=np.float32, order="C") for name, value in tensors.items()}
     with atomic_write(path) as temporary:
+        mode = temporary.stat().st_mode
         save_file(tensors, temporary, metadata=metadata)
+        temporary.chmod(mode)  # safetensors makes its files private to the user
 
 
 def load_safetensors(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, np.ndarray]]:
