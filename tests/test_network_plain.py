@@ -1,5 +1,6 @@
 """Whole networks equal a second, plain implementation, for every block and option."""
 
+import keras
 import numpy as np
 import pytest
 from network_cases import CASES, borzoi_like, largest_difference, make_network, random_dna, weights_of
@@ -10,8 +11,9 @@ from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.network.network import Network, count_weights
 from kipoi_borzoi.network.weights import load_weights
 
-# TensorFlow's GELU in float64 holds one of its constants in float32, which costs 1e-9.
-CLOSE = 5e-9
+# TensorFlow's GELU in float64 holds one of its constants in float32, which costs 1e-9; with the other
+# backends, Keras does some of the float64 arithmetic in float32.
+CLOSE = 5e-9 if keras.backend.backend() == "tensorflow" else 2e-6
 
 
 def plain(params, network):
@@ -88,7 +90,7 @@ def test_window_can_be_changed_with_the_same_weights(length):
 def test_chosen_tracks_equal_these_columns_of_all(small_params):
     network, x = make_network(small_params), random_dna(512)
     tracks = np.array([5, 0, 0, 3], dtype="int32")
-    everything = np.asarray(network(x, head="human"))
+    everything = keras.ops.convert_to_numpy(network(x, head="human"))
     assert largest_difference(network(x, head="human", tracks=tracks), everything[..., tracks]) < 1e-12
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from kipoi_borzoi.network.config import TransformerTower
+from kipoi_borzoi.network.layers import keras_name
 from kipoi_borzoi.network.ops import fused, in_sequence
 from kipoi_borzoi.network.span import Span
 
@@ -90,12 +91,15 @@ class Attention(keras.layers.Layer):
     block : TransformerTower
         Settings; value size is channels / heads.
     channels : int
+    name : str
+        Dotted name, first part of its sites and weights.
     """
 
     PARTS = ("q", "k", "v", "out", "positions")
 
-    def __init__(self, block: TransformerTower, channels: int, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, block: TransformerTower, channels: int, name: str, dtype=None):
+        super().__init__(name=keras_name(name), dtype=dtype)
+        self.dotted = name
         self.block = block
         self.channels = channels
         features = block.num_position_features
@@ -145,7 +149,7 @@ class Attention(keras.layers.Layer):
         x : (batch, length, channels)
         queries : Span
         run : kipoi_borzoi.network.sites.Sites
-            Runs the projections; what it returns as the layer ``self.name`` gives the two biases.
+            Runs the projections; what it returns as the layer ``self.dotted`` gives the two biases.
 
         Returns
         -------
@@ -154,13 +158,13 @@ class Attention(keras.layers.Layer):
         length = queries.length
         # The separable q reads beyond its place; take what it needs and let the projection of all stand for it.
         source = x if queries.size == length or self.block.qkv_width > 1 else x[:, queries.start : queries.end]
-        q = run(f"{self.name}.q", self.q, source)
+        q = run(f"{self.dotted}.q", self.q, source)
         if q.shape[1] != queries.size:
             q = q[:, queries.start : queries.end]
         q = self._heads(q) * self.block.key_size**-0.5
-        k = self._heads(run(f"{self.name}.k", self.k, x))
-        v = self._heads(run(f"{self.name}.v", self.v, x))
-        biases = run.layer(self.name, self)
+        k = self._heads(run(f"{self.dotted}.k", self.k, x))
+        v = self._heads(run(f"{self.dotted}.v", self.v, x))
+        biases = run.layer(self.dotted, self)
         content = q + ops.cast(biases.r_w_bias, q.dtype)
         relative = self._relative_by_row(q, ops.cast(biases.r_r_bias, q.dtype), length, run, training)
         attended: list = []
@@ -175,7 +179,7 @@ class Attention(keras.layers.Layer):
             attended.append(ops.matmul(weights, v))
         y = attended[0] if len(attended) == 1 else ops.concatenate(attended, axis=2)
         y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (-1, queries.size, self.channels))
-        return run(f"{self.name}.out", self.out, y)
+        return run(f"{self.dotted}.out", self.out, y)
 
     def _heads(self, x):
         """(batch, length, heads * size) to (batch, heads, length, size)."""
@@ -191,7 +195,7 @@ class Attention(keras.layers.Layer):
         table = ops.convert_to_tensor(table, dtype=self.compute_dtype)
         if training:
             table = self.position_dropout(table, training=True)
-        keys = run(f"{self.name}.positions", self.positions, table)
+        keys = run(f"{self.dotted}.positions", self.positions, table)
         keys = ops.transpose(ops.reshape(keys, (-1, self.block.heads, self.block.key_size)), (1, 2, 0))
         if self.block.content_position_bias:
             q = q + bias

@@ -8,6 +8,11 @@ from keras import ops
 from kipoi_borzoi.network.ops import activate, framed_conv, fused
 
 
+def keras_name(dotted: str) -> str:
+    """Name of the Keras layer for a dotted name: PyTorch allows no dots in the names of parameters."""
+    return dotted.replace(".", "_")
+
+
 class Conv1D(keras.layers.Conv1D):
     """A "valid" convolution that may run as a batch of short frames.
 

@@ -180,12 +180,12 @@ def leaf_layers(network: Network) -> dict[str, keras.layers.Layer]:
             part = getattr(layer, attribute)
             if isinstance(part, list):
                 for step in part:
-                    visit(step, step.name)
+                    visit(step, step.dotted)
             elif part is not None:
                 visit(part, f"{name}.{attribute}")
 
     for part in [*network.units, *network.heads]:
-        visit(part, part.name)
+        visit(part, part.dotted)
     return leaves
 
 

@@ -13,7 +13,7 @@ from keras import ops
 
 from kipoi_borzoi.network.attention import Attention
 from kipoi_borzoi.network.config import ConvDNA, ConvNAC, Cropping, ResTower, TransformerTower, UnetConv
-from kipoi_borzoi.network.layers import Conv1D, Scale, make_norm, norm_activate
+from kipoi_borzoi.network.layers import Conv1D, Scale, keras_name, make_norm, norm_activate
 from kipoi_borzoi.network.layout import Unit, UnitSpans
 from kipoi_borzoi.network.ops import activate, max_pool, repeat_twice, same_padded, take
 from kipoi_borzoi.network.sites import Sites
@@ -25,6 +25,8 @@ class UnitLayer(keras.layers.Layer):
 
     Attributes
     ----------
+    dotted : str
+        Name of the unit, first part of its sites and weights.
     PARTS : tuple of str
         Attributes that hold the unit's layers (or lists of them), in Calico's order of creation;
         the weights are named and stored by it.
@@ -33,7 +35,8 @@ class UnitLayer(keras.layers.Layer):
     PARTS: tuple[str, ...] = ()
 
     def __init__(self, unit: Unit, dtype=None):
-        super().__init__(name=unit.name, dtype=dtype)
+        super().__init__(name=keras_name(unit.name), dtype=dtype)
+        self.dotted = unit.name
         self.unit = unit
         self.block = unit.block
         self.make_parts()
@@ -46,7 +49,7 @@ class UnitLayer(keras.layers.Layer):
 
     def site(self, part: str) -> str:
         """Dotted name of a part."""
-        return f"{self.name}.{part}"
+        return f"{self.dotted}.{part}"
 
     def dropout(self, rate: float | None = None):
         """Make a dropout layer with the block's rate."""
@@ -79,7 +82,8 @@ class NormActConv(keras.layers.Layer):
     PARTS = ("norm", "conv")
 
     def __init__(self, block: ConvNAC | ResTower, in_width: int, filters: int, kernel_size: int, name: str, dtype):
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=keras_name(name), dtype=dtype)
+        self.dotted = name
         self.block, self.in_width = block, in_width
         self.norm = make_norm(block.norm_type, block.bn_momentum, dtype, "norm")
         self.conv = Conv1D(
@@ -96,10 +100,10 @@ class NormActConv(keras.layers.Layer):
     def forward(self, x, given: Span, out: Span, run: Sites, training: bool):
         """Compute the positions ``out`` from ``x``, which holds the positions ``given``."""
         needed = conv_input(out, self.conv.kernel_size[0], self.block.dilation_rate)
-        site = f"{self.name}.norm"
+        site = f"{self.dotted}.norm"
         x = _norm_activate(take(x, given, needed), run, site, self.norm, self.block.activation, training)
         x = same_padded(x, needed, out, self.conv.kernel_size[0], self.block.dilation_rate)
-        return run(f"{self.name}.conv", self.conv, x)
+        return run(f"{self.dotted}.conv", self.conv, x)
 
 
 class ConvDNAUnit(UnitLayer):
@@ -145,7 +149,7 @@ class ConvNACUnit(UnitLayer):
         """Create the layers."""
         block: ConvNAC = self.block
         self.step = NormActConv(
-            block, self.unit.in_width, self.unit.out_width, block.kernel_size, self.name, self.dtype_policy
+            block, self.unit.in_width, self.unit.out_width, block.kernel_size, self.dotted, self.dtype_policy
         )
         self.drop = self.dropout()
 
@@ -194,7 +198,7 @@ class ResLevelUnit(UnitLayer):
 
     def _step_name(self, index: int) -> str:
         """Dotted name of a step; a level of one convolution needs no number."""
-        return self.name if self.block.num_convs == 1 else f"{self.name}.{index}"
+        return self.dotted if self.block.num_convs == 1 else f"{self.dotted}.{index}"
 
     def build(self, input_shape=None):
         """Create the weights."""
@@ -328,7 +332,8 @@ class Head(keras.layers.Layer):
     PARTS = ("dense",)
 
     def __init__(self, config, width: int, dtype=None):
-        super().__init__(name=config.name, dtype=dtype)
+        super().__init__(name=keras_name(config.name), dtype=dtype)
+        self.dotted = config.name
         self.config, self.width = config, width
         self.dense = keras.layers.Dense(
             config.units, kernel_initializer=config.kernel_initializer, dtype=dtype, name="dense"
@@ -353,7 +358,7 @@ class Head(keras.layers.Layer):
         (batch, bins, tracks), in float32 at least
         """
         dense = self.dense if tracks is None else partial(self._columns, tracks=tracks)
-        y = run(f"{self.name}.dense", dense, x)
+        y = run(f"{self.dotted}.dense", dense, x)
         y = ops.cast(y, keras.backend.result_type(y.dtype, "float32"))
         return activate(y, self.config.activation)
 
