@@ -7,7 +7,7 @@ block, one U-net step. Their names are the first part of every weight's name.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kipoi_borzoi.errors import ConfigError
 from kipoi_borzoi.network.config import (
@@ -44,6 +44,8 @@ class Unit:
         For a U-net step, the index of the unit whose representation it adds.
     skip_width : int
         Channels of that representation.
+    whole : bool
+        Whether it is to be computed over the whole level, whatever is wanted of it.
     """
 
     name: str
@@ -55,11 +57,12 @@ class Unit:
     skip_length: int
     skip_from: int | None = None
     skip_width: int = 0
+    whole: bool = False
 
     @property
     def is_global(self) -> bool:
         """Whether every output position depends on every input position."""
-        return isinstance(self.block, TransformerTower)
+        return self.whole or isinstance(self.block, TransformerTower)
 
 
 @dataclass(frozen=True)
@@ -133,9 +136,13 @@ class Layout:
         used = {unit.skip_from for unit in self.units[self.stem :]}
         return sorted(index for index in used if index is not None and index < self.stem)
 
-    def spans(
-        self, first: int, last: int, out: Span, skips: dict[int, Span], whole_units: frozenset[str] = frozenset()
-    ) -> list[UnitSpans]:
+    def with_whole(self, names: frozenset[str]) -> Layout:
+        """The layout in which the units called ``names`` are computed over their whole level, as adapters may need."""
+        if names == {unit.name for unit in self.units if unit.whole}:
+            return self
+        return replace(self, units=tuple(replace(unit, whole=unit.name in names) for unit in self.units))
+
+    def spans(self, first: int, last: int, out: Span, skips: dict[int, Span]) -> list[UnitSpans]:
         """Work back from what is wanted of units ``first`` to ``last`` (exclusive) to what each must compute.
 
         Parameters
@@ -144,13 +151,11 @@ class Layout:
             Wanted output of unit ``last - 1``.
         skips : dict
             Wanted representations by unit index, beside those that units of the range take from each other.
-        whole_units : frozenset of str
-            Names of units that are computed over the whole level, whatever is wanted of them: their ``out``
-            is then more than the next unit's ``input``.
 
         Returns
         -------
-        list of UnitSpans, one per unit of the range. Units before ``first`` whose representation is
+        list of UnitSpans, one per unit of the range. What a unit gives may be more than the next one is
+        given, where it is computed whole. Units before ``first`` whose representation is
         needed appear in the ``skip_input`` of the unit that takes it.
         """
         wanted: dict[int, Span] = dict(skips)
@@ -158,7 +163,7 @@ class Layout:
         for index in range(last - 1, first - 1, -1):
             unit = self.units[index]
             skip_out = wanted.get(index)
-            if unit.name in whole_units:
+            if unit.whole:
                 out = Span.whole(unit.out_length)
             spans = _unit_spans(unit, out, skip_out)
             if unit.skip_from is not None:

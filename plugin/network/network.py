@@ -103,8 +103,8 @@ class Network(keras.Model):
         -------
         (batch, out.size, width) tensor
         """
-        layout = layout or self.layout
-        plan = layout.spans(first, last, out, keep or {}, run.whole_units)
+        layout = (layout or self.layout).with_whole(run.whole_units)
+        plan = layout.spans(first, last, out, keep or {})
         given = given or plan[0].input
         for index, spans in zip(range(first, last), plan, strict=True):
             source = layout.units[index].skip_from
