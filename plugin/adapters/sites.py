@@ -115,7 +115,7 @@ class AdapterSites(Sites):
 
     def _variables(self) -> dict[str, keras.Variable]:
         held = {f"{site}.{name}": variable for site in self._weights for name, variable in self._weights[site].items()}
-        layers = {**self._layers, f"{self._head.name}.dense": self._head.dense}
+        layers = {**self._layers, f"{self.adapter.scheme.head.name}.dense": self._head.dense}
         for site, layer in layers.items():
             held |= {f"{site}.{name}": variable for name, variable in _by_name(layer).items()}
         return {name: held[name] for name in self.adapter.tensors}

@@ -1,4 +1,4 @@
-"""The command `kipoi-borzoi`: parse, call the function of the same name, write; only here do errors become an exit status."""
+"""The command `kipoi-borzoi`: parse, call the function of that name, write; only here do errors become exit statuses."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ from kipoi_borzoi._version import __version__
 from kipoi_borzoi.errors import KipoiBorzoiError
 
 # One module per noun, each with `add_parser(nouns)`. They import what they run only when they run it.
-_NOUNS = ("demo", "zoo")
+_NOUNS = ("adapter", "demo", "zoo")
 
 _EXAMPLES = """\
 examples:

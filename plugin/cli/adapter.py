@@ -2,8 +2,12 @@
 
 import json
 import sys
+from pathlib import Path
 
 from kipoi_borzoi.cli.verbs import add_verb
+from kipoi_borzoi.errors import InputError, KipoiBorzoiError
+
+_BASE_HELP = "a file of weights (.h5 or .safetensors), an https URL, or the name of a zoo's entry"
 
 
 def add_parser(nouns) -> None:
@@ -69,14 +73,22 @@ def _add_merge(verbs) -> None:
     )
     parser.add_argument("directory", metavar="DIR", help="an adapter directory")
     parser.add_argument("--out", metavar="FILE", required=True, help="file to write, .h5 or .safetensors")
-    parser.add_argument("--base", metavar="FILE", help="weights of the base (default: the file that the adapter names)")
+    parser.add_argument("--base", metavar="BASE", help=f"{_BASE_HELP} (default: the one that the adapter names)")
 
 
 def _merge(args) -> None:
-    from kipoi_borzoi.adapters.files import merge_files
+    from kipoi_borzoi.adapters.directory import load_adapter
+    from kipoi_borzoi.adapters.export import merge_directory
 
-    report = merge_files(args.directory, args.out, args.base)
-    print(json.dumps(report))
+    if args.base:
+        base = _weights_of(args.base)
+    else:
+        name = load_adapter(args.directory).base_name
+        try:
+            base = _weights_of(name)
+        except KipoiBorzoiError as error:
+            raise InputError(f"{args.directory}: its base {name!r} was not found ({error}); name it with --base") from error
+    print(json.dumps(merge_directory(args.directory, args.out, base)))
 
 
 def _add_convert(verbs) -> None:
@@ -93,12 +105,14 @@ def _add_convert(verbs) -> None:
           --targets targets.txt --out my_adapter
         """,
     )
-    parser.add_argument("--base", metavar="FILE", required=True, help="weights of the network that was fine-tuned")
+    parser.add_argument("--base", metavar="BASE", required=True, help=f"the network that was fine-tuned: {_BASE_HELP}")
     parser.add_argument("--params", metavar="FILE", required=True, help="Calico's params.json, with a transfer section")
     parser.add_argument("--checkpoint", metavar="FILE", required=True, help="model_best.h5 or model_best.mergeW.h5")
     parser.add_argument("--targets", metavar="FILE", required=True, help="the table of the new tracks")
     parser.add_argument("--out", metavar="DIR", required=True, help="the directory to write")
-    parser.add_argument("--base-name", metavar="NAME", help="what the adapter calls its base (default: the file's name)")
+    parser.add_argument(
+        "--base-name", metavar="NAME", help="what the adapter calls its base (default: the entry's or the file's name)"
+    )
     parser.add_argument("--head", metavar="NAME", help="which head of the params was trained (default: the first)")
     parser.add_argument(
         "--gelu",
@@ -120,9 +134,11 @@ def _add_convert(verbs) -> None:
 def _convert(args) -> None:
     from kipoi_borzoi.adapters.convert import convert
 
+    base = _weights_of(args.base)
+    name = args.base_name or (args.base if str(base) != args.base else None)
     conversion = convert(
-        args.params, args.checkpoint, args.base, args.targets, args.out, args.base_name, args.gelu, args.ia3_rule,
-        args.transform, args.head, args.replace,
+        args.params, args.checkpoint, base, args.targets, args.out, name, args.gelu, args.ia3_rule, args.transform,
+        args.head, args.replace,
     )  # fmt: skip
     whole = [site for site, found in conversion.recovered.items() if found.weights is None]
     if whole:
@@ -132,3 +148,30 @@ def _convert(args) -> None:
             file=sys.stderr,
         )
     print(json.dumps(conversion.report()))
+
+
+def _weights_of(base: str) -> Path:
+    """The file of a base's weights.
+
+    Raises
+    ------
+    KipoiBorzoiError
+        Neither a file nor an entry, or an entry of several replicates.
+    """
+    from kipoi_borzoi.zoo.entries import find_entries
+    from kipoi_borzoi.zoo.place import readable_zoo
+    from kipoi_borzoi.zoo.sources import is_url, locate
+
+    if is_url(base) or Path(base).suffix in (".h5", ".safetensors") or Path(base).is_file():
+        return locate(base).path
+    files = {
+        file.reference: file
+        for entry in find_entries(readable_zoo(None), base)
+        for file in entry.files()
+        if file.role == "weights"
+    }
+    if len(files) != 1:
+        raise InputError(f"{base}: has {len(files)} files of weights ({', '.join(files)}); an adapter has one base, name it")
+    (file,) = files.values()
+    source = file.url or str(file.path)
+    return locate(source, {source: file.sha256} if file.sha256 else None).path
