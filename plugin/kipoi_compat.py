@@ -1,4 +1,4 @@
-"""Kipoi 0.8.6 is archived, so the faults of its writers on current numpy are mended here, in memory and in Kipoi's own modules only.
+"""Kipoi 0.8.6 is archived, so its writers' faults are mended here, in memory and in Kipoi's own modules only.
 
 ``apply()`` runs when ``kipoi_borzoi.model`` or the dataloader is imported. Kipoi imports a model's
 module before it builds its writers, so the plain ``kipoi predict`` profits. Nothing but attributes of
@@ -36,7 +36,7 @@ class _NumpyWithOldNames:
 
 
 def alias_numpy_strings(writers):
-    """Let ``kipoi.writers`` (not numpy) know ``np.string_`` and ``np.unicode_``: without them every ``.h5`` fails on numpy 2."""
+    """Let ``kipoi.writers`` (not numpy) know ``np.string_`` and ``np.unicode_``: else every ``.h5`` fails on numpy 2."""
     if writers.np is np and not (hasattr(np, "string_") and hasattr(np, "unicode_")):
         writers.np = _NumpyWithOldNames()
 
@@ -78,7 +78,7 @@ def _get_writer_with_its_own_options(get_writer, output_file, metadata_schema=No
 
 
 def pass_bed_writer_its_schema(writers):
-    """Call the ``.bed`` writer with the argument name that it has: Kipoi says ``dataloader_schema`` for ``metadata_schema``."""
+    """Let the ``.bed`` writer take its ``metadata_schema`` by the name that Kipoi calls it: ``dataloader_schema``."""
     _wrap(writers.BedBatchWriter, "__init__", _init_bed_writer)
 
 
@@ -87,7 +87,7 @@ def _init_bed_writer(init, self, file_path, metadata_schema=None, header=True, d
 
 
 def name_missing_bed_ranges(writers):
-    """Say that ``.bed`` output needs ``--keep_metadata``: Kipoi drops the ranges by default and then fails with a KeyError."""
+    """Say that ``.bed`` output needs ``--keep_metadata``: Kipoi drops the ranges by default and then raises KeyError."""
     _wrap(writers.BedBatchWriter, "batch_write", _write_bed_with_ranges)
 
 
@@ -101,7 +101,7 @@ def _write_bed_with_ranges(batch_write, self, batch):
 
 
 def open_zarr_writer(writers):
-    """Give ``.zarr`` its writer: Kipoi lists the format, has the writer, and yet returns none, writes nothing and exits 0."""
+    """Give ``.zarr`` its writer: Kipoi lists the format and has the writer, yet writes nothing and exits 0."""
     _wrap(writers, "get_writer", _get_writer_or_zarr)
 
 
@@ -111,7 +111,8 @@ def _get_writer_or_zarr(get_writer, output_file, metadata_schema=None, **kwargs)
     from kipoi.writers import ZarrBatchWriter
 
     _require_zarr_2(output_file)
-    return ZarrBatchWriter(output_file, **{"chunk_size": kwargs[key] for key in kwargs if key == "hdf5_chunk_size"})
+    options = {"chunk_size": kwargs["hdf5_chunk_size"]} if "hdf5_chunk_size" in kwargs else {}
+    return ZarrBatchWriter(output_file, **options)
 
 
 def _require_zarr_2(output_file):

@@ -1,4 +1,4 @@
-"""Regenerates the tables, dataloaders and examples of model_zoo/Borzoi and model_zoo/BorzoiMini (not their templates and params).
+"""Regenerates tables, dataloaders and examples of model_zoo/Borzoi and model_zoo/BorzoiMini (templates and params stay).
 
 Run from the repository: ``python scripts/make_groups.py``. The same code gives the same files.
 """
@@ -72,7 +72,9 @@ def borzoi_rows() -> list[dict]:
 
 def mini_rows() -> list[dict]:
     """Every network and view."""
-    return [{"model": f"{row['collection']}/{row['fold']}/{view}", "view": view, **row} for row in MINI for view in VIEWS]
+    return [
+        {"model": f"{row['collection']}/{row['fold']}/{view}", "view": view, **row} for row in MINI for view in VIEWS
+    ]
 
 
 def write_table(group: str, rows: list[dict]) -> None:

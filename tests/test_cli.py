@@ -51,7 +51,8 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys\nfrom kipoi_borzoi.cli import main\n"
         "try:\n    main(['zoo', 'import', '--help'])\nexcept SystemExit:\n    pass\n"
-        "print('HEAVY', sorted({'tensorflow', 'keras', 'kipoi', 'kipoiseq', 'pandas', 'numpy', 'h5py'} & set(sys.modules)))"
+        "heavy = {'tensorflow', 'keras', 'kipoi', 'kipoiseq', 'pandas', 'numpy', 'h5py'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "HEAVY []" in result.stdout, result.stdout + result.stderr
@@ -103,7 +104,9 @@ def test_reader_that_goes_away(tmp_path):
     for number in range(300):  # more than a pipe's buffer holds
         (tmp_path / f"{'long' * 50}{number}").mkdir()
         (tmp_path / f"{'long' * 50}{number}" / "model.yaml").write_text("a: 1\n")
-    with subprocess.Popen([*COMMAND, "zoo", "ls", "--zoo", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*COMMAND, "zoo", "ls", "--zoo", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         process.stdout.read(10)
         process.stdout.close()
         assert process.stderr.read() == b""

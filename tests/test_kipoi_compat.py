@@ -77,7 +77,9 @@ def use_open_zarr_writer(writers, folder):
 
 
 def use_drop_foreign_writer_options(writers, folder):
-    writer = writers.get_writer(str(folder / "out.tsv"), metadata_schema=_schema(), hdf5_chunk_size=7, keep_metadata=True)
+    writer = writers.get_writer(
+        str(folder / "out.tsv"), metadata_schema=_schema(), hdf5_chunk_size=7, keep_metadata=True
+    )
     writer.batch_write(_batch(rows=1))
     return (folder / "out.tsv").read_text().splitlines()
 

@@ -92,7 +92,13 @@ def test_demo_is_whole_and_says_that_it_is_random():
         assert "WEIGHTS ARE RANDOM" in ENTRIES[f"BorzoiDemo/base/{view}"].description["info"]["doc"]
     folder = packaged_zoo() / "BorzoiDemo" / "base"
     config = NetworkConfig.from_params(folder / "params.json")
-    assert {unit.name for unit in config.trunk} >= {"conv_dna", "res_tower", "transformer_tower", "unet_conv", "conv_nac"}
+    assert {unit.name for unit in config.trunk} >= {
+        "conv_dna",
+        "res_tower",
+        "transformer_tower",
+        "unet_conv",
+        "conv_nac",
+    }
     assert 16_384 <= config.seq_length <= 65_536
     assert len(dict(read_weights(folder / "weights.safetensors", config))) > 50
     assert len(read_tracks(folder / "targets.txt", units=8)) == 8

@@ -267,7 +267,9 @@ zoo_import("m", *sys.argv[2:], head="human", zoo=sys.argv[1])
 def test_two_at_a_time(zoo, parts):
     command = [sys.executable, "-m", "kipoi_borzoi.cli", "zoo", "import", "m", "--head", "human", "--zoo", str(zoo)]
     command += [f"--{key}={file}" for key, file in parts.items()]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(2)]
+    processes = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(2)
+    ]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     statuses = sorted(process.returncode for process in processes)
     assert statuses == [0, 1], errors

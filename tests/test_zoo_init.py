@@ -183,7 +183,9 @@ def test_configuration_that_cannot_be_written(config, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(kipoi_config, "atomic_write", full)
-    with pytest.raises(ZooError, match='config.yaml: cannot be written .No space left.*model_sources: the line: borzoi: {"type"'):
+    with pytest.raises(
+        ZooError, match='config.yaml: cannot be written .No space left.*model_sources: the line: borzoi: {"type"'
+    ):
         zoo_init(tmp_path / "zoo")
     assert config.read_text() == CONFIG
 

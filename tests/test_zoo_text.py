@@ -56,7 +56,14 @@ def test_bad_names(name):
 
 @pytest.mark.parametrize(
     "shape, value",
-    [("(512, 4)", (512, 4)), ("(7,)", (7,)), ("(None, 3)", (None, 3)), ("(None,)", (None,)), ([5, 4], (5, 4)), ("()", ())],
+    [
+        ("(512, 4)", (512, 4)),
+        ("(7,)", (7,)),
+        ("(None, 3)", (None, 3)),
+        ("(None,)", (None,)),
+        ([5, 4], (5, 4)),
+        ("()", ()),
+    ],
 )
 def test_shapes(shape, value):
     assert parse_shape(shape, "x") == value
@@ -83,7 +90,9 @@ def make_entry(zoo, name, text=ENTRY, weights="../w.safetensors"):
 
 def test_files_of_an_entry(tmp_path):
     weights = "[../w.safetensors, 'https://example.org/w.h5']"
-    text = ENTRY.replace("targets.txt}", "targets.txt, checksums: {../w.safetensors: ab, 'https://example.org/w.h5': cd}}")
+    text = ENTRY.replace(
+        "targets.txt}", "targets.txt, checksums: {../w.safetensors: ab, 'https://example.org/w.h5': cd}}"
+    )
     make_entry(tmp_path, "m/sum", text, weights)
     (entry,) = read_zoo(tmp_path)
     assert (entry.name, entry.problem, entry.is_borzoi) == ("m/sum", None, True)
@@ -140,7 +149,11 @@ def make_group(folder, template, table):
 
 
 def test_group_rows_are_entries(tmp_path):
-    make_group(tmp_path / "g", "args: {view: {{ view }}, n: {{ n }}}\n", "model\tview\tn\na/sum\tsum\t3\n# no\nb\tcoverage\t4\n")
+    make_group(
+        tmp_path / "g",
+        "args: {view: {{ view }}, n: {{ n }}}\n",
+        "model\tview\tn\na/sum\tsum\t3\n# no\nb\tcoverage\t4\n",
+    )
     assert [(entry.name, entry.args, entry.root) for entry in read_zoo(tmp_path)] == [
         ("g/a/sum", {"view": "sum", "n": 3}, tmp_path / "g"),
         ("g/b", {"view": "coverage", "n": 4}, tmp_path / "g"),

@@ -28,7 +28,9 @@ def model(monkeypatch):
     record = types.SimpleNamespace(output=None, args=[], inputs=[])
 
     class BorzoiModel:
-        def __init__(self, params, weights, targets, head=None, view="coverage", transform="new", crop=None, checksums=None):
+        def __init__(
+            self, params, weights, targets, head=None, view="coverage", transform="new", crop=None, checksums=None
+        ):
             record.args.append({"params": params, "weights": weights, "targets": targets, "view": view, "crop": crop})
             self.shape = (28, 6) if view == "coverage" else (6,)
 
@@ -52,7 +54,9 @@ def edit(zoo, change, view="sum"):
 def test_listing(zoo):
     (zoo / "other").mkdir()
     (zoo / "other" / "model.yaml").write_text("defined_as: theirs.Model\nargs: {}\n")
-    edit(zoo, lambda text: text["args"].update(weights=["../weights.safetensors", "https://example.org/w.h5"]), "logsum")
+    edit(
+        zoo, lambda text: text["args"].update(weights=["../weights.safetensors", "https://example.org/w.h5"]), "logsum"
+    )
     (zoo / "m" / "coverage" / "model.yaml").write_text("a: 1\na: 2\n")
     lines = {line.name: line for line in zoo_ls(zoo)}
     assert list(lines) == ["m/coverage", "m/logsum", "m/sum", "other"]

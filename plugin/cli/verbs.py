@@ -24,6 +24,8 @@ def add_verb(verbs, name: str, run: Callable, summary: str, description: str, ex
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     # Suppressed by default, so that an absent one here does not undo one before the verb.
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+    )
     parser.set_defaults(run=run)
     return parser

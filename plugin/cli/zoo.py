@@ -10,7 +10,9 @@ _ZOO_HELP = "the zoo's folder (default: the one registered as Kipoi source 'borz
 
 def add_parser(nouns) -> None:
     """Add the noun and its verbs to the command."""
-    noun = nouns.add_parser("zoo", help="make, fill, list and verify a model zoo", description="Work with a Kipoi model zoo.")
+    noun = nouns.add_parser(
+        "zoo", help="make, fill, list and verify a model zoo", description="Work with a Kipoi model zoo."
+    )
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_init(verbs)
     _add_import(verbs)
@@ -42,7 +44,11 @@ def _init(args) -> None:
 
     report = zoo_init(args.directory, args.name)
     for group, state in report.groups.items():
-        hint = f": left alone; remove {report.directory / group} to have the packaged one again" if state == "edited" else ""
+        hint = (
+            f": left alone; remove {report.directory / group} to have the packaged one again"
+            if state == "edited"
+            else ""
+        )
         print(f"{group}\t{state}{hint}")
     state = "registered" if report.registered else "registered before"
     print(f"{report.directory}\t{state} as Kipoi source {report.name!r}: kipoi ls --source {report.name}")
@@ -58,16 +64,22 @@ def _add_import(verbs) -> None:
         "your zoo. Params, weights and track table are each a file or an https URL.",
         """
         kipoi-borzoi zoo import mymodel --params params.json --weights model_best.h5 --targets targets.txt
-        kipoi-borzoi zoo import lab/mouse --params params.json --weights model1_best.h5 --targets targets_mouse.txt --head mouse
-        kipoi predict mymodel/sum --source borzoi --dataloader_args '{"intervals_file": "r.bed", "fasta_file": "g.fa"}' -o o.h5
+        kipoi-borzoi zoo import lab/mouse --params p.json --weights model1_best.h5 --targets mouse.txt --head mouse
+        kipoi predict mymodel/sum --source borzoi -o out.h5 --dataloader_args intervals_file=r.bed fasta_file=g.fa
         """,
     )
-    parser.add_argument("name", metavar="NAME", help="name of the model: parts of letters, digits, '_.-', joined by '/'")
+    parser.add_argument(
+        "name", metavar="NAME", help="name of the model: parts of letters, digits, '_.-', joined by '/'"
+    )
     parser.add_argument("--params", required=True, metavar="P.json", help="Calico's params.json")
-    parser.add_argument("--weights", required=True, metavar="W.h5", help="weights, .h5 (trunk and one head) or .safetensors")
+    parser.add_argument(
+        "--weights", required=True, metavar="W.h5", help="weights, .h5 (trunk and one head) or .safetensors"
+    )
     parser.add_argument("--targets", required=True, metavar="T.txt", help="Calico's target table, one line per track")
     parser.add_argument("--head", help="the head that the weights hold, such as human (default: the only one)")
-    parser.add_argument("--crop", type=int, metavar="BINS", help="bins removed at each end (default: as the params say)")
+    parser.add_argument(
+        "--crop", type=int, metavar="BINS", help="bins removed at each end (default: as the params say)"
+    )
     parser.add_argument(
         "--transform",
         choices=["new", "old"],

@@ -1,4 +1,4 @@
-"""The user's side of a Kipoi model zoo: make one, import models into it, list it, verify it; names load on first use (PEP 562)."""
+"""The user's side of a Kipoi model zoo: make, fill, list and verify one; names load on first use (PEP 562)."""
 
 import importlib
 

@@ -6,6 +6,9 @@ from kipoi_borzoi.zoo.entries import MODEL_CLASS
 DATALOADER_CLASS = "kipoi_borzoi.dataloaders.SeqIntervalDl"
 
 _AUTHORS = [{"name": "kipoi-borzoi"}]
+# Decimal places, absolute, to which `kipoi test -e` compares. Float32 values differ by some 1e-6 of
+# their size between batch sizes and machines; Kipoi's 7 places would fail any coverage above 1.
+_PRECISION = {"coverage": 3, "sum": 0, "logsum": 4}
 _DEPENDENCIES = {"conda": ["python>=3.10,<3.13"], "pip": ["kipoi-borzoi"]}
 
 
@@ -29,7 +32,7 @@ def describe_model(
     """
     tracks = len(labels)
     views = {
-        "coverage": f"Predicted coverage, {bins:,} bins of {bin_size} bp x {tracks:,} tracks, as the network puts it out.",
+        "coverage": f"Predicted coverage, {bins:,} bins of {bin_size} bp x {tracks:,} tracks, as the network gives it.",
         "sum": "Sum over the bins of the predicted coverage, in the units of the data (squashing undone), per track.",
         "logsum": "log2(1 + sum over the bins of the predicted coverage, squashing undone), per track.",
     }
@@ -48,6 +51,7 @@ def describe_model(
             "tags": tags,
         },
         "dependencies": _DEPENDENCIES,
+        "test": {"precision_decimal": _PRECISION[args["view"]]},
         "schema": {
             "inputs": {
                 "name": "seq",

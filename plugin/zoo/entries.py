@@ -205,7 +205,9 @@ def _read_table(path: Path) -> list[dict]:
     try:
         table = pd.read_csv(path, sep="\t", comment="#")
     except (OSError, ValueError) as error:
-        raise ZooError(f"{path}: cannot be read ({error}); a model group needs it beside its model-template.yaml") from error
+        raise ZooError(
+            f"{path}: cannot be read ({error}); a model group needs it beside its model-template.yaml"
+        ) from error
     if "model" not in table:
         raise ZooError(f"{path}: no column 'model'; it has: {', '.join(table.columns)}")
     repeated = table["model"][table["model"].duplicated()]

@@ -17,7 +17,7 @@ from kipoi_borzoi.zoo.names import PACKAGED_GROUPS
 from kipoi_borzoi.zoo.place import SOURCE_NAME, kipoi_directory, packaged_zoo
 
 MARK = ".kipoi_borzoi.json"
-"""In every copied group: version and content it was copied with, to tell it from the user's own and from an edited one."""
+"""In every copied group: the version and content it was copied with, to tell it from the user's own groups."""
 
 # What Kipoi and Python leave in a group's folder while it is used.
 _BYPRODUCTS = ("downloaded", "__pycache__")

@@ -72,8 +72,8 @@ def _kipoi_config_module():
         from kipoi import config
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise ZooError(
-            f"{kipoi_directory() / 'config.yaml'}: Kipoi cannot start with this configuration ({type(error).__name__}: {error}); mend it, or "
-            "remove it and Kipoi writes a new one"
+            f"{kipoi_directory() / 'config.yaml'}: Kipoi cannot start with this configuration "
+            f"({type(error).__name__}: {error}); mend it, or remove it and Kipoi writes a new one"
         ) from error
     return config
 
@@ -101,7 +101,7 @@ def _with_source(text: str, name: str, source: dict, where: str) -> str:
         if _same_place(sources[name], source):
             return text
         raise ZooError(
-            f"{where}: the source {name!r} is already {sources[name]}; choose another --name, or remove it from that file"
+            f"{where}: the source {name!r} is already {sources[name]}; choose another --name, or remove it there"
         )
     after = {**before, "model_sources": {**sources, name: source}}
     inserted = _insert(text, name, source)

@@ -169,7 +169,9 @@ def _check_free(zoo: Path, name: str, replace: bool) -> None:
     for depth in range(1, len(parts)):
         parent = zoo.joinpath(*parts[:depth])
         if any((parent / file).exists() for file in (MARK, "model.yaml", "model-template.yaml")):
-            raise ZooError(f"name {name!r}: {'/'.join(parts[:depth])!r} is a model of {zoo} itself; choose another name")
+            raise ZooError(
+                f"name {name!r}: {'/'.join(parts[:depth])!r} is a model of {zoo} itself; choose another name"
+            )
     target = zoo / name
     if not target.exists() and not target.is_symlink():
         return

@@ -53,7 +53,9 @@ def writable_zoo(zoo: str | os.PathLike | None) -> Path:
     """
     zoo = Path(zoo) if zoo is not None else users_zoo()
     if zoo is None:
-        raise ZooError(f"there is no zoo of your own yet: run `kipoi-borzoi zoo init` (no Kipoi source {SOURCE_NAME!r})")
+        raise ZooError(
+            f"there is no zoo of your own yet: run `kipoi-borzoi zoo init` (no Kipoi source {SOURCE_NAME!r})"
+        )
     if not zoo.is_dir():
         raise ZooError(f"{zoo}: no such folder; `kipoi-borzoi zoo init {zoo}` makes a zoo there")
     if not os.access(zoo, os.W_OK | os.X_OK):

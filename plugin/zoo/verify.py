@@ -80,7 +80,9 @@ def _verify(entry: Entry, download: bool, predict: bool) -> VerifiedEntry:
         absent = [file.reference for file in files if file.path is None and file_state(file) == "not downloaded"]
         if absent and not download:
             _check_local(files)
-            return VerifiedEntry(entry.name, "not downloaded", f"{len(absent)} of {len(files)} files, such as {absent[-1]}")
+            return VerifiedEntry(
+                entry.name, "not downloaded", f"{len(absent)} of {len(files)} files, such as {absent[-1]}"
+            )
         paths = _check_local(files) | {file.reference: fetch(file.url, file.sha256) for file in files if file.url}
         return VerifiedEntry(entry.name, "ok", _check_together(entry, paths, predict))
     except KipoiBorzoiError as error:
@@ -95,10 +97,11 @@ def _check_local(files) -> dict:
             continue
         if not file.path.is_file():
             raise ZooError(f"{file.path}: no such file ({file.role} of the entry)")
-        if file.sha256 is not None and sha256_of_file(file.path) != file.sha256.lower():
+        actual = sha256_of_file(file.path)
+        if file.sha256 is not None and actual != file.sha256.lower():
             raise ZooError(
-                f"{file.path}: the file has changed: sha256 {sha256_of_file(file.path)}, recorded {file.sha256}; import "
-                "the model again, or restore the file"
+                f"{file.path}: the file has changed: sha256 {actual}, recorded {file.sha256}; import the model again, "
+                "or restore the file"
             )
         paths[file.reference] = file.path
     return paths

@@ -1,4 +1,4 @@
-"""Zoo text is data: YAML is read without running anything it names, repeated keys are refused, and text is only ever written by a YAML writer."""
+"""Zoo text is data: YAML is read without running what it names, without repeated keys, and written by a YAML writer."""
 
 from pathlib import Path
 
