@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kipoi_borzoi.errors import ZooError
-from kipoi_borzoi.files import create_temporary, sweep_temporaries
+from kipoi_borzoi.files import _fsync_directory, create_temporary, sweep_temporaries
 
 
 @contextmanager
@@ -62,23 +62,15 @@ def publish(made: Path, target: Path, aside: Path, replace: bool) -> None:
         elif target.exists():
             raise ZooError(f"{target}: another process has just made a model of this name") from None
         raise
-    _flush_folder(target.parent)
+    _fsync_directory(target.parent)
 
 
 def _flush(folder: Path) -> None:
     """Bring every file and folder below ``folder`` to the disk."""
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
-            _flush_folder(path)
+            _fsync_directory(path)
         else:
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
-    _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _fsync_directory(folder)
