@@ -32,7 +32,7 @@ setup(
     ),
     package_data={"kipoi_borzoi.model_zoo": ["**/*"]},
     install_requires=[
-        "kipoi>=0.8.6,<0.9",  # the last release; the compatibility fixes are written against it
+        "kipoi>=0.8.6,<0.9",  # 0.8.6 is the last release; the compatibility fixes are written against it
         "kipoiseq>=0.7.1,<0.8",  # what Kipoi's scoring plugins and other entries of a zoo expect beside kipoi
         "setuptools<81",  # kipoi imports pkg_resources, which later releases dropped
         "tensorflow>=2.16.1,<2.22",
@@ -44,6 +44,7 @@ setup(
         "pysam>=0.22,<1",  # FASTA
         "pybigwig>=0.3.22,<1",  # coverage
         "pyyaml>=6.0,<7",
+        "jinja2>=3.0,<4",  # Kipoi's group templates, rendered in a sandbox
         "pooch>=1.8,<2",  # where the cache lies
         "requests>=2.28,<3",  # downloads: checked redirects, resumed transfers
         "tqdm>=4.62,<5",
@@ -52,7 +53,7 @@ setup(
         "plot": ["matplotlib>=3.8,<4"],
         "parquet": ["pyarrow>=15"],
         "zarr": ["zarr>=2.16,<3"],  # kipoi's zarr writer knows only version 2
-        "test": ["pytest>=8", "build>=1", "matplotlib>=3.8,<4", "pyarrow>=15"],
+        "test": ["pytest>=8", "build>=1", "matplotlib>=3.8,<4", "pyarrow>=15", "zarr>=2.16,<3"],
     },
     entry_points={"console_scripts": ["kipoi-borzoi = kipoi_borzoi.cli:main"]},
 )

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -80,10 +81,11 @@ def commit(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
     with open(temporary, "rb+") as handle:
         os.fsync(handle.fileno())
     os.replace(temporary, path)
-    _fsync_directory(Path(path).parent)
+    fsync_directory(Path(path).parent)
 
 
-def _fsync_directory(directory: Path) -> None:
+def fsync_directory(directory: Path) -> None:
+    """Bring a folder's list of names to the disk, where its filesystem can."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -147,7 +149,7 @@ def abandon_temporary(temporary: Path) -> None:
 
 
 def sweep_temporaries(directory: str | os.PathLike) -> list[Path]:
-    """Remove the temporaries that dead processes left in ``directory``; return the removed paths.
+    """Remove the temporaries, files and folders, that dead processes left in ``directory``; return the removed paths.
 
     Dead means: abandoned, or made on this host by a process that no longer exists, or made on
     another host that shares the filesystem and not written to for a week. Files that cannot be
@@ -157,7 +159,10 @@ def sweep_temporaries(directory: str | os.PathLike) -> list[Path]:
     for temporary in find_temporaries(directory):
         with contextlib.suppress(OSError):  # gone already, or not ours to remove
             if _is_dead(temporary):
-                temporary.path.unlink()
+                if temporary.path.is_dir() and not temporary.path.is_symlink():
+                    shutil.rmtree(temporary.path)
+                else:
+                    temporary.path.unlink()
                 removed.append(temporary.path)
     return removed
 

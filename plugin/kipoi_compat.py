@@ -6,6 +6,7 @@ module before it builds its writers, so the plain ``kipoi predict`` profits. Not
 """
 
 import functools
+import logging
 
 import numpy as np
 
@@ -23,6 +24,21 @@ def apply():
 
     for fix in FIXES:
         fix(writers)
+    show_our_warnings()
+
+
+def show_our_warnings():
+    """Let this package's warnings reach standard error where Kipoi's logging would swallow them.
+
+    Kipoi gives the root logger one handler, for critical messages only. Where somebody has set up a
+    handler that shows warnings, nothing is added.
+    """
+    ours, root = logging.getLogger("kipoi_borzoi"), logging.getLogger()
+    if root.handlers and not any(handler.level <= logging.WARNING for handler in [*root.handlers, *ours.handlers]):
+        handler = logging.StreamHandler()
+        handler.setLevel(logging.WARNING)
+        handler.setFormatter(logging.Formatter("%(levelname)s [%(name)s] %(message)s"))
+        ours.addHandler(handler)
 
 
 class _NumpyWithOldNames:

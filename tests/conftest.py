@@ -1,11 +1,16 @@
 """Fixtures that many test files share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
+
+# Importing Kipoi writes ~/.kipoi/config.yaml: no test may touch the user's own.
+_HOME = tempfile.TemporaryDirectory(prefix="kipoi_borzoi_tests_")
+os.environ["HOME"] = _HOME.name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

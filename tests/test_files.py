@@ -141,3 +141,20 @@ def test_an_abandoned_temporary_keeps_content_and_tag_and_may_be_swept(tmp_path)
     assert left.tag == "v1" and left.path.read_bytes() == b"part"
     assert files.sweep_temporaries(tmp_path) == [left.path]
     assert os.listdir(tmp_path) == []
+
+
+def test_folders_of_dead_processes_are_swept_too(tmp_path):
+    folder = files.create_temporary(tmp_path / "model")
+    folder.unlink()
+    dead = folder.with_name(folder.name.replace(f"~{os.getpid()}~", f"~{_dead_pid()}~"))
+    dead.mkdir()
+    (dead / "weights").write_text("half")
+    assert files.sweep_temporaries(tmp_path) == [dead]
+    assert not dead.exists()
+
+
+def _dead_pid():
+    """Number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid

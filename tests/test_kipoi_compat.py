@@ -229,3 +229,17 @@ def test_applying_twice_changes_nothing(writers):
 def test_importing_the_module_does_nothing():
     code = "import sys, kipoi_borzoi.kipoi_compat; assert 'kipoi' not in sys.modules, 'kipoi was imported'"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_our_warnings_are_seen_through_kipois_logging():
+    code = """
+import logging, kipoi.__main__  # sets up the logging of the kipoi command
+from kipoi_borzoi import kipoi_compat
+if {apply}:
+    kipoi_compat.apply()
+    kipoi_compat.apply()
+logging.getLogger("kipoi_borzoi").warning("3 windows were padded")
+"""
+    for apply, expected in ((False, 0), (True, 1)):
+        done = subprocess.run([sys.executable, "-c", code.format(apply=apply)], capture_output=True, text=True, check=True)
+        assert done.stderr.count("3 windows were padded") == expected

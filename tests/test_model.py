@@ -142,7 +142,7 @@ def test_checksums_are_verified(files):
         ({"head": "mouse"}, KipoiBorzoiError, "head has 2 tracks"),
         ({"view": "mean"}, InputError, "unknown view 'mean'"),
         ({"transform": "middle"}, InputError, "unknown transform 'middle'"),
-        ({"weights": "nowhere.h5"}, ZooError, "nowhere.h5: no such file"),
+        ({"weights": "nowhere.h5"}, InputError, "nowhere.h5: no such file"),
         ({"weights": []}, ZooError, "names no weights"),
         ({"crop": 1000}, ConfigError, "leaves none"),
     ],

@@ -63,7 +63,7 @@ def test_borzoi():
     assert targets.url.endswith("/5c9358222b5026abb733ed5fb84f3f6c77239b37/examples/targets_mouse.txt")
     assert targets.sha256 == "b751060f82aa4ffe3cf818b49f9f066c37822cb86b88f8d736fc9a640ff5f854"
     # 524,288 bp / 32 = 16,384 bins, 16 cropped at each end
-    assert mouse.shape("targets") == (16352, 2608)
+    assert mouse.shape("targets") == (6144, 2608)
     assert ENTRIES["Borzoi/human/ensemble/sum"].shape("targets") == (7611,)
 
 

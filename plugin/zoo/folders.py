@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kipoi_borzoi.errors import ZooError
-from kipoi_borzoi.files import _fsync_directory, create_temporary, sweep_temporaries
+from kipoi_borzoi.files import fsync_directory, create_temporary, sweep_temporaries
 
 
 @contextmanager
@@ -62,15 +62,15 @@ def publish(made: Path, target: Path, aside: Path, replace: bool) -> None:
         elif target.exists():
             raise ZooError(f"{target}: another process has just made a model of this name") from None
         raise
-    _fsync_directory(target.parent)
+    fsync_directory(target.parent)
 
 
 def _flush(folder: Path) -> None:
     """Bring every file and folder below ``folder`` to the disk."""
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
-            _fsync_directory(path)
+            fsync_directory(path)
         else:
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
-    _fsync_directory(folder)
+    fsync_directory(folder)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kipoi_borzoi._version import __version__
-from kipoi_borzoi.errors import InputError, ZooError
+from kipoi_borzoi.errors import ZooError
 from kipoi_borzoi.files import sha256_of_file
 from kipoi_borzoi.network import NetworkConfig
 from kipoi_borzoi.tracks import Tracks, check_transform, read_tracks
-from kipoi_borzoi.zoo.cache import fetch
 from kipoi_borzoi.zoo.describe import describe_dataloader, describe_model
 from kipoi_borzoi.zoo.example import localise_examples, write_example
 from kipoi_borzoi.zoo.folders import hidden_folder, publish
 from kipoi_borzoi.zoo.names import VIEWS, check_name
 from kipoi_borzoi.zoo.place import writable_zoo
+from kipoi_borzoi.zoo.sources import locate
 from kipoi_borzoi.zoo.yaml_text import dump_yaml
 
 MARK = "import.json"
@@ -105,7 +105,7 @@ def read_source(params, weights, targets, head: str | None, crop: int | None, tr
     KipoiBorzoiError
         See `zoo_import`.
     """
-    params, weights, targets = (_local(path) for path in (params, weights, targets))
+    params, weights, targets = (locate(file).path for file in (params, weights, targets))
     config = NetworkConfig.from_params(params)
     chosen = config.head(head)
     config = config.with_heads(chosen.name)
@@ -151,17 +151,6 @@ def write_model(folder: Path, source: Source, doc: str, license: str, tags: list
 
 
 _FILES = {"params": "params.json", "weights": "weights.safetensors", "targets": "targets.txt"}
-
-
-def _local(reference: str | os.PathLike) -> Path:
-    text = os.fspath(reference)
-    if "://" in text:
-        return fetch(text)
-    path = Path(text)
-    if not path.is_file():
-        problem = "is not a file" if path.exists() else "no such file"
-        raise InputError(f"{path}: {problem}; give a file or an https URL")
-    return path
 
 
 def _check_free(zoo: Path, name: str, replace: bool) -> None:

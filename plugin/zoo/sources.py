@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kipoi_borzoi.errors import ZooError
+from kipoi_borzoi.errors import InputError, ZooError
 from kipoi_borzoi.files import sha256_of_file
 from kipoi_borzoi.zoo.cache import fetch
 
@@ -47,8 +47,10 @@ def locate(name: str | os.PathLike, checksums: Mapping[str, str] | None = None) 
 
     Raises
     ------
+    InputError
+        No such file.
     ZooError
-        No such file, or another content than its checksum says.
+        Another content than its checksum says.
     DownloadError
         See `kipoi_borzoi.zoo.cache.fetch`.
     """
@@ -58,7 +60,8 @@ def locate(name: str | os.PathLike, checksums: Mapping[str, str] | None = None) 
         return Source(path, sha256_of_unchanged(path))
     path = Path(name)
     if not path.is_file():
-        raise ZooError(f"{path.absolute()}: no such file")
+        problem = "is not a file" if path.exists() else "no such file"
+        raise InputError(f"{path.absolute()}: {problem}; give a file or an https URL")
     found = sha256_of_unchanged(path)
     if expected is not None and found != expected.lower():
         raise ZooError(
