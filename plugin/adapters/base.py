@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,9 +42,9 @@ def read_trunk(path: str | Path, config: NetworkConfig) -> dict[str, np.ndarray]
     return {name: value for name, value in read_weights(path, replace(trunk, heads=heads)) if name in wanted}
 
 
-def trunk_hash(tensors: dict[str, np.ndarray], config: NetworkConfig) -> str:
+def trunk_hash(tensors: Mapping[str, np.ndarray], config: NetworkConfig) -> str:
     """What an adapter knows its base by: `content_hash` of the trunk's weights, heads left out."""
-    return content_hash({name: tensors[name] for name in weight_shapes(config.with_heads())})
+    return content_hash(tensors, weight_shapes(config.with_heads()))
 
 
 def _heads_h5(path: str | Path, trunk: NetworkConfig) -> tuple[Head, ...]:

@@ -18,7 +18,7 @@ from kipoi_borzoi.adapters.card import model_card
 from kipoi_borzoi.adapters.counts import count
 from kipoi_borzoi.adapters.registry import make_method
 from kipoi_borzoi.errors import ConfigError, InputError, KipoiBorzoiError, WeightsError
-from kipoi_borzoi.files import commit, create_temporary
+from kipoi_borzoi.files import fsync_directory, commit, create_temporary
 from kipoi_borzoi.network.config import NetworkConfig, read_params
 from kipoi_borzoi.network.weights import load_safetensors, save_safetensors
 from kipoi_borzoi.tracks import Tracks, check_transform, read_tracks
@@ -267,5 +267,6 @@ def _new_directory(target: Path, replace: bool) -> Iterator[Path]:
         if target.exists():
             os.rename(target, folder / "replaced")
         os.rename(made, target)
+        fsync_directory(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

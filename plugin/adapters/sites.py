@@ -104,8 +104,7 @@ class AdapterSites(Sites):
 
     def current(self) -> Adapter:
         """The adapter with the present values of its variables."""
-        tensors = {name: keras.ops.convert_to_numpy(variable.value) for name, variable in self.variables.items()}
-        return Adapter(self.adapter.scheme, {name: np.array(value) for name, value in tensors.items()}, self.gelu)
+        return Adapter(self.adapter.scheme, {name: _array(value) for name, value in self.variables.items()}, self.gelu)
 
     def assign(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Set the variables to ``tensors`` (all of them, as `Scheme.shapes` names them)."""
@@ -136,7 +135,7 @@ class BaseWeights(Mapping):
         self._variables = named_weights(network)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.array(keras.ops.convert_to_numpy(self._variables[name].value))
+        return _array(self._variables[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._variables)
@@ -188,7 +187,12 @@ def _initial(initializer: str, shape: tuple[int, ...], seeds: np.random.Generato
     chosen = keras.initializers.get(initializer if initializer != "near_zero" else keras.initializers.TruncatedNormal(stddev=1e-3))
     if hasattr(chosen, "seed"):
         chosen.seed = int(seeds.integers(2**31))
-    return np.array(keras.ops.convert_to_numpy(chosen(shape, dtype="float32")))
+    return _array(chosen(shape, dtype="float32"))
+
+
+def _array(x) -> np.ndarray:
+    """A variable or tensor as a float32 array of its own."""
+    return np.array(keras.ops.convert_to_numpy(x), dtype=np.float32)
 
 
 def _check_fits(network: Network, adapter: Adapter) -> None:

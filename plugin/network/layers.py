@@ -47,6 +47,10 @@ class Scale(keras.layers.Layer):
         """Scale ``x`` (..., channels)."""
         return x * self.scale
 
+    def get_config(self):
+        """What ``from_config`` needs to make another layer of this kind."""
+        return {"name": self.name, "dtype": self.dtype_policy.name}
+
 
 def make_norm(norm_type: str | None, momentum: float, dtype, name: str):
     """Make the norm layer that ``norm_type`` names, or None. Both epsilons are Keras's default, 1e-3."""
@@ -54,8 +58,10 @@ def make_norm(norm_type: str | None, momentum: float, dtype, name: str):
         return None
     if norm_type == "layer":
         return keras.layers.LayerNormalization(epsilon=1e-3, dtype=dtype, name=name)
+    # Keras synchronises replicas in training with TensorFlow only; predictions are the same without.
+    synchronized = norm_type == "batch-sync" and keras.backend.backend() == "tensorflow"
     return keras.layers.BatchNormalization(
-        momentum=momentum, epsilon=1e-3, synchronized=norm_type == "batch-sync", dtype=dtype, name=name
+        momentum=momentum, epsilon=1e-3, synchronized=synchronized, dtype=dtype, name=name
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -95,11 +95,17 @@ def read_weights(path: str | Path, config: NetworkConfig) -> Iterator[tuple[str,
         yield from load_safetensors(path, weight_shapes(config))
 
 
-def content_hash(tensors: Mapping[str, np.ndarray]) -> str:
+def content_hash(tensors: Mapping[str, np.ndarray], names: Iterable[str] | None = None) -> str:
     """SHA-256 of the contents of ``tensors``, whatever file they came from.
 
     Each tensor counts with its name, its shape and its values as little-endian float32, in the order
     of the names.
+
+    Parameters
+    ----------
+    tensors : mapping of name to array
+    names : iterable of str, optional
+        Which of them; all by default.
 
     Returns
     -------
@@ -107,7 +113,7 @@ def content_hash(tensors: Mapping[str, np.ndarray]) -> str:
         64 lower-case hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name in sorted(tensors if names is None else names):
         value = np.ascontiguousarray(tensors[name], dtype="<f4")
         digest.update(f"{name} {list(value.shape)}\n".encode())
         digest.update(value.data)
