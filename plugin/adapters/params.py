@@ -74,7 +74,7 @@ def read_transfer(params: str | Path | dict, ia3_rule: str = "structure") -> tup
         config = NetworkConfig.from_params({"model": model})
         method = _method(_section(params, moved), ia3_rule)
     except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from error
+        raise ConfigError(f"{source}: {str(error).removeprefix('params: ')}") from error
     return config, method
 
 
