@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from network_cases import largest_difference
+from network_cases import CLOSE, largest_difference
 from plain_network import PlainNetwork, position_features
 
 from kipoi_borzoi.network import attention
@@ -82,7 +82,7 @@ def test_attention_equals_the_plain_one(name, length):
     layer, weights = make_attention(**OPTIONS[name])
     x = np.random.default_rng(1).normal(size=(2, length, 12))
     y = layer.forward(keras.ops.convert_to_tensor(x), Span.whole(length), PLAIN)
-    assert largest_difference(y, expected_attention(weights, x, OPTIONS[name])) < 1e-10
+    assert largest_difference(y, expected_attention(weights, x, OPTIONS[name])) < CLOSE
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -94,7 +94,7 @@ def test_blocks_of_queries_and_chosen_queries_equal_all_at_once(name, block, mon
     monkeypatch.setattr(attention, "QUERIES", block)
     for start, end in [(0, 23), (0, 1), (22, 23), (7, 18)]:
         y = layer.forward(keras.ops.convert_to_tensor(x), Span(start, end, 23), PLAIN)
-        assert largest_difference(y, expected[:, start:end]) < 1e-10
+        assert largest_difference(y, expected[:, start:end]) < CLOSE
 
 
 def test_compiled_blocks_of_queries_equal_the_plain_attention(monkeypatch):
@@ -106,7 +106,7 @@ def test_compiled_blocks_of_queries_equal_the_plain_attention(monkeypatch):
     x = np.random.default_rng(2).normal(size=(2, 23, 12))
     monkeypatch.setattr(attention, "QUERIES", 10)
     y = layer.forward(keras.ops.convert_to_tensor(x), Span.whole(23), PLAIN)
-    assert largest_difference(y, expected_attention(weights, x, {})) < 1e-10
+    assert largest_difference(y, expected_attention(weights, x, {})) < CLOSE
 
 
 def test_training_drops_attention_weights_and_position_features():

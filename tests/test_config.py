@@ -105,7 +105,13 @@ def test_shared_settings_reach_blocks_that_do_not_override_them():
 
 
 def test_absent_shared_settings_leave_calicos_defaults():
-    params = {"model": {"seq_length": 64, "activation": None, "trunk": [{"name": "conv_nac"}, {"name": "conv_nac", "activation": "tanh"}]}}
+    params = {
+        "model": {
+            "seq_length": 64,
+            "activation": None,
+            "trunk": [{"name": "conv_nac"}, {"name": "conv_nac", "activation": "tanh"}],
+        }
+    }
     config = read(params)
     assert (config.activation, config.heads) == ("linear", ())
     assert [block.activation for block in config.trunk] == ["relu", "tanh"]
@@ -268,7 +274,9 @@ def test_whole_floats_count_as_integers():
 
 
 def test_unet_needs_a_representation_of_twice_the_length():
-    with pytest.raises(ConfigError, match=r"unet_conv: no earlier representation has 34 positions, twice the current 17"):
+    with pytest.raises(
+        ConfigError, match=r"unet_conv: no earlier representation has 34 positions, twice the current 17"
+    ):
         read(make_params(CONV_DNA, TOWER, UNET, seq_length=130))
     with pytest.raises(ConfigError, match="unet_conv_2: no earlier representation has 128"):
         read(make_params(CONV_DNA, TOWER, UNET, UNET, UNET))
@@ -303,7 +311,9 @@ def test_two_croppings_have_no_crop_to_change():
 
 @pytest.mark.parametrize("bins", [-1, 64, 1.5, "3", True])
 def test_impossible_crop(bins):
-    with pytest.raises(ConfigError, match=r"(cropping is .*, expected|removing 64 bins at each end of 128 leaves none)"):
+    with pytest.raises(
+        ConfigError, match=r"(cropping is .*, expected|removing 64 bins at each end of 128 leaves none)"
+    ):
         read(borzoi_like()).with_crop(bins)
 
 
@@ -354,7 +364,10 @@ BAD_FILES = {
     "list": (b"[1, 2]", "expected a JSON object, got list"),
     "NaN": (b'{"model": {"seq_length": NaN}}', "holds NaN, which is not a JSON number"),
     "infinite": (b'{"model": {"seq_length": -Infinity}}', "holds -Infinity, which is not a JSON number"),
-    "key twice": (b'{"model": {"seq_length": 64, "seq_length": 128}}', "the key 'seq_length' appears twice in one object"),
+    "key twice": (
+        b'{"model": {"seq_length": 64, "seq_length": 128}}',
+        "the key 'seq_length' appears twice in one object",
+    ),
     "binary": (b"\x89HDF\r\n\x1a\n\xff\xfe", "not a text file"),
     "too deep": (b"[" * 100_000, "not JSON"),
     "too long a number": (b'{"model": ' + b"9" * 10_000 + b"}", "not JSON"),

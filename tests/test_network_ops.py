@@ -91,7 +91,9 @@ def test_scale_multiplies_each_channel():
     layer.build((None, None, 3))
     assert keras.ops.convert_to_numpy(layer.scale).tolist() == [0, 0, 0]
     layer.scale.assign([1, 2, -1])
-    assert keras.ops.convert_to_numpy(layer(np.array([[[1.0, 2, 3], [4, 5, 6]]]))).tolist() == [[[1, 4, -3], [4, 10, -6]]]
+    assert keras.ops.convert_to_numpy(layer(np.array([[[1.0, 2, 3], [4, 5, 6]]]))).tolist() == [
+        [[1, 4, -3], [4, 10, -6]]
+    ]
 
 
 def test_gelu_is_the_tanh_approximation():

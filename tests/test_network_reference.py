@@ -84,7 +84,9 @@ def test_trunk_only_file(folder, activations, sequences):
     assert_close(read_network(folder, "trunk.h5").trunk(sequences), activations["trunk_out"])
 
 
-@pytest.mark.parametrize(("length", "features", "trained"), [(16, 8, 16), (128, 32, 128), (128, 32, 4096), (64, 12, 64)])
+@pytest.mark.parametrize(
+    ("length", "features", "trained"), [(16, 8, 16), (128, 32, 128), (128, 32, 4096), (64, 12, 64)]
+)
 def test_position_features(layers, length, features, trained):
     table, row = position_table(length, features, trained)
     np.testing.assert_array_equal(table[row], layers[f"posfeat_L{length}_nf{features}_sl{trained}"])

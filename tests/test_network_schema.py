@@ -1,7 +1,7 @@
 """The names and shapes of weights can be told from the config alone, and are those of the built network."""
 
 import pytest
-from network_cases import CASES, borzoi_like, make_network, weights_of
+from network_cases import CASES, borzoi_like, case_network, make_network, weights_of
 
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.network.network import Network, count_weights, leaf_layers
@@ -10,7 +10,7 @@ from kipoi_borzoi.network.schema import KINDS, layer_weights, weight_shapes
 
 @pytest.mark.parametrize("name", CASES)
 def test_schema_equals_the_built_network(name):
-    network = make_network(CASES[name], dtype="float32")
+    network = case_network(name)
     built = {weight: value.shape for weight, value in weights_of(network).items()}
     assert list(built.items()) == list(weight_shapes(network.config).items())
     assert {layer.kind for layer in layer_weights(network.config)} <= set(KINDS)

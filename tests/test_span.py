@@ -31,7 +31,8 @@ def test_offset_needs_a_span_that_holds_it(outer):
 
 
 @pytest.mark.parametrize(
-    ("kernel_size", "dilation", "reach"), [(1, 1, (0, 0)), (5, 1, (2, 2)), (4, 1, (1, 2)), (3, 3, (3, 3)), (2, 3, (1, 2))]
+    ("kernel_size", "dilation", "reach"),
+    [(1, 1, (0, 0)), (5, 1, (2, 2)), (4, 1, (1, 2)), (3, 3, (3, 3)), (2, 3, (1, 2))],
 )
 def test_reach_of_a_same_convolution_is_longer_on_the_right(kernel_size, dilation, reach):
     assert conv_reach(kernel_size, dilation) == reach

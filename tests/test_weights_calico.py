@@ -111,7 +111,9 @@ def structure(path):
         return [(name, [(w, root[name][w].shape) for w in weights]) for name, weights in layers.items() if weights]
 
 
-@pytest.mark.parametrize("rename", [lambda kind, number: f"{kind}_{number + 7}", lambda kind, number: f"{kind}_{3 * number}x"])
+@pytest.mark.parametrize(
+    "rename", [lambda kind, number: f"{kind}_{number + 7}", lambda kind, number: f"{kind}_{3 * number}x"]
+)
 def test_counters_in_layer_names_mean_nothing(file, rename):
     expected = read(file)
     with h5py.File(file, "r+") as h5:
@@ -202,19 +204,28 @@ def test_trunk_only_file_and_one_head_of_two(tmp_path):
         write_calico_h5(tmp_path / "w.h5", {name: tensors[name] for name in weight_shapes(config)}, config)
         part = Network(config, initialize=False)
         load_weights(part, read_weights(tmp_path / "w.h5", config))
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(part.trunk(x)), keras.ops.convert_to_numpy(network.trunk(x)))
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(part.trunk(x)), keras.ops.convert_to_numpy(network.trunk(x))
+        )
         for head in heads:
-            np.testing.assert_array_equal(keras.ops.convert_to_numpy(part(x)), keras.ops.convert_to_numpy(network(x, head=head)))
+            np.testing.assert_array_equal(
+                keras.ops.convert_to_numpy(part(x)), keras.ops.convert_to_numpy(network(x, head=head))
+            )
 
 
 def test_description_of_the_model_is_never_touched(file, monkeypatch):
-    bomb = {"class_name": "Functional", "config": {"layers": [{"class_name": "Lambda", "config": {"function": ["gASV"]}}]}}
+    bomb = {
+        "class_name": "Functional",
+        "config": {"layers": [{"class_name": "Lambda", "config": {"function": ["gASV"]}}]},
+    }
     with h5py.File(file, "r+") as h5:
         h5.attrs["model_config"] = json.dumps(bomb)
         h5.attrs["training_config"] = b"\x80\x04not json"
     seen = []
     getitem = h5py.AttributeManager.__getitem__
-    monkeypatch.setattr(h5py.AttributeManager, "__getitem__", lambda self, key: (seen.append(key), getitem(self, key))[1])
+    monkeypatch.setattr(
+        h5py.AttributeManager, "__getitem__", lambda self, key: (seen.append(key), getitem(self, key))[1]
+    )
     assert list(read(file)) == list(weight_shapes(CONFIG))
     assert set(seen) == {"layer_names", "weight_names"}
 
@@ -225,7 +236,10 @@ def test_description_of_the_model_is_never_touched(file, monkeypatch):
 def test_missing_layer(file):
     with h5py.File(file, "r+") as h5:
         relist(h5["model_weights"], "layer_names", [name for name in LAYERS if name != "batch_normalization_6"])
-    refused(file, "no layer left for conv_nac.norm: the network needs more layers of kind 'batch_norm' than the 6 in the file")
+    refused(
+        file,
+        "no layer left for conv_nac.norm: the network needs more layers of kind 'batch_norm' than the 6 in the file",
+    )
 
 
 def test_extra_layer(file):
@@ -299,7 +313,12 @@ def test_name_listed_twice(file, attribute):
 @pytest.mark.parametrize(
     ("layer", "weight", "shape", "message"),
     [
-        ("conv1d", "kernel", (4, 4, 6), r"conv1d/kernel has shape \(4, 4, 6\), but conv_dna.conv.kernel needs \(5, 4, 6\)"),
+        (
+            "conv1d",
+            "kernel",
+            (4, 4, 6),
+            r"conv1d/kernel has shape \(4, 4, 6\), but conv_dna.conv.kernel needs \(5, 4, 6\)",
+        ),
         ("dense_6", "kernel", (10, 4), r"dense_6/kernel has shape \(10, 4\), but head.dense.kernel needs \(10, 3\)"),
         ("batch_normalization", "gamma", (5,), r"has shape \(5,\), but res_tower.0.norm.gamma needs \(6,\)"),
         ("dense_2", "bias", (8, 1), r"dense_2/bias has shape \(8, 1\), but unet_conv_0.dense.bias needs \(8,\)"),
@@ -336,11 +355,17 @@ def test_wrong_head(tmp_path):
     config = NetworkConfig.from_params(borzoi_like(head_human=HEAD, head_mouse={**HEAD, "units": 2}))
     mouse = config.with_heads("mouse")
     write_calico_h5(tmp_path / "w.h5", random_tensors(mouse), mouse)
-    refused(tmp_path / "w.h5", r"dense_6/kernel has shape \(10, 2\), but head_human.dense.kernel needs \(10, 3\)", config.with_heads("human"))
+    refused(
+        tmp_path / "w.h5",
+        r"dense_6/kernel has shape \(10, 2\), but head_human.dense.kernel needs \(10, 3\)",
+        config.with_heads("human"),
+    )
     refused(tmp_path / "w.h5", "layer 'dense_6' is not part of the network", config.with_heads())
     trunk = config.with_heads()
     write_calico_h5(tmp_path / "w.h5", random_tensors(trunk), trunk)
-    refused(tmp_path / "w.h5", "no layer left for head_mouse.dense: the network needs more layers of kind 'dense'", mouse)
+    refused(
+        tmp_path / "w.h5", "no layer left for head_mouse.dense: the network needs more layers of kind 'dense'", mouse
+    )
 
 
 def test_soft_link(file):
@@ -448,7 +473,10 @@ def test_truncated_file(file):
 def test_incomplete_tensors_write_nothing(tmp_path):
     tensors = random_tensors(CONFIG)
     cases = [
-        ({name: value for name, value in tensors.items() if name != "conv_nac.conv.bias"}, "conv_nac.conv.bias is missing"),
+        (
+            {name: value for name, value in tensors.items() if name != "conv_nac.conv.bias"},
+            "conv_nac.conv.bias is missing",
+        ),
         ({**tensors, "adapter.a": np.zeros(2)}, "adapter.a is not a weight of the network"),
         ({**tensors, "conv_nac.conv.bias": np.zeros(3)}, r"conv_nac.conv.bias has shape \(3,\), expected \(10,\)"),
     ]

@@ -447,7 +447,9 @@ def _parse_block(settings: Any, index: int, shared: dict) -> Block:
     if name == "Cropping1D" and isinstance(settings.get("cropping"), list):
         both = settings["cropping"]
         if len(both) != 2 or both[0] != both[1]:
-            raise ConfigError(f"trunk block {index} (Cropping1D): cropping is {both}, expected one number for both ends")
+            raise ConfigError(
+                f"trunk block {index} (Cropping1D): cropping is {both}, expected one number for both ends"
+            )
         settings["cropping"] = both[0]
     if name[0].islower():  # Keras layers (upper case) take no shared settings
         settings = {**shared, **settings}
