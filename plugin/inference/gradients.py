@@ -13,9 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kipoi_borzoi.inference.predictor import Predictor
+from kipoi_borzoi.inference.predictor import Predictor, tile_input
 from kipoi_borzoi.network.layout import Layout
-from kipoi_borzoi.network.ops import activate
 from kipoi_borzoi.network.span import Span
 
 
@@ -45,8 +44,8 @@ def input_gradient(
     x = predictor.checked(x)
     layout = predictor.layout(crop)
     backward = _Backward(predictor, layout, head)
-    y, skips = predictor.stem(x, layout, "float32")
-    inputs, kept, trunk = backward.forward(y, skips)
+    state = predictor.advance(predictor.begin(x), layout.stem, layout, "float32")
+    inputs, kept, trunk = backward.forward(predictor.tensor(x) if layout.stem == 0 else state.y, state.skips.values())
     coverage = ops.convert_to_numpy(predictor.head_of(trunk, head))
     upstream = predictor.tensor(coverage_gradient(coverage))
     y_gradient, skip_gradients = backward.through_units(inputs, kept, backward.through_head(trunk, upstream))
@@ -73,7 +72,7 @@ class _Backward:
         """
         kept = {
             index: (skip, Span.whole(self.layout.units[index].skip_length))
-            for index, skip in zip(self.layout.skips_out_of_stem(), skips, strict=True)
+            for index, skip in zip(self.layout.skips_out_of(0, self.layout.stem), skips, strict=True)
         }
         if self.layout.stem in self.plan:
             unit = self.layout.units[self.layout.stem]
@@ -92,7 +91,7 @@ class _Backward:
         """Gradient with respect to the trunk's output."""
         function = self.predictor.cached(
             ("head gradient", self.head),
-            lambda: _vjp(lambda y: (self._head(y),)),
+            lambda: _vjp(lambda y: (self.predictor.apply_head(y, self.head),)),
         )
         return function((trunk,), (upstream,))[0]
 
@@ -124,15 +123,15 @@ class _Backward:
             return ops.convert_to_numpy(gradient)
         result = np.zeros(x.shape, dtype=self.predictor.dtype)
         for tile, like in self.predictor.tiles(layout):
-            given = self.predictor.tile_input(layout, tile)
+            given = tile_input(layout, tile)
             upstream = [gradient[:, tile.start : tile.end]]
-            for index in layout.skips_out_of_stem():
+            for index in layout.skips_out_of(0, layout.stem):
                 factor = layout.units[index].skip_length // tile.length
                 skip = skip_gradients[index]
                 upstream.append(skip if tile.size == tile.length else skip[:, tile.start * factor : tile.end * factor])
             function = self.predictor.cached(
                 ("stem gradient", layout, like),
-                lambda like=like: _vjp(self.predictor.stem_function(layout, like)),
+                lambda like=like: _vjp(self.predictor.tile_function(layout, like)),
             )
             part = function((self.predictor.tensor(x[:, given.start : given.end]),), tuple(upstream))[0]
             result[:, given.start : given.end] += ops.convert_to_numpy(part)
@@ -141,9 +140,6 @@ class _Backward:
     def _skip(self, index: int, kept: dict) -> list:
         source = self.layout.units[index].skip_from
         return [] if source is None else [kept[source][0]]
-
-    def _head(self, y):
-        return self.network.head(self.head).forward(activate(y, self.network.config.activation), self.sites)
 
     def _unit(self, index: int):
         """The function of one unit: (input, [representation]) to (output, [representation])."""

@@ -8,6 +8,7 @@ read beyond them, so that the result is that of the whole window, to float round
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -31,6 +32,69 @@ MICRO_BATCH_BP = 524_288
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
+@dataclass(frozen=True)
+class State:
+    """How far a pass has come.
+
+    Attributes
+    ----------
+    unit : int
+        The next unit to run.
+    y : (n, positions, channels) tensor
+        Its input; an array before the first unit.
+    skips : dict of unit index to tensor
+        Representations over their whole level that later units add.
+    """
+
+    unit: int
+    y: object
+    skips: dict
+
+
+@dataclass(frozen=True)
+class Options:
+    """The checked options of a prediction.
+
+    Attributes
+    ----------
+    head : str or None
+    tracks : (n,) int32 or None
+        Columns to compute.
+    other : (n,) int32 or None
+        The columns that stand for them when the sequence is reversed.
+    layout : Layout
+    rc : bool
+    shifts : tuple of int
+    precision : str
+    """
+
+    head: str | None
+    tracks: np.ndarray | None
+    other: np.ndarray | None
+    layout: Layout
+    rc: bool
+    shifts: tuple[int, ...]
+    precision: str
+
+    def passes(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
+        """Yield the sequences of every pass that is averaged, and whether they are reverse complements."""
+        for by in self.shifts:
+            moved = shift(x, by)
+            yield moved, False
+            if self.rc:
+                yield reverse_complement(moved), True
+
+    @staticmethod
+    def restored(coverage: np.ndarray, reverse: bool) -> np.ndarray:
+        """Put the bins of a reversed prediction back in order."""
+        return coverage[:, ::-1] if reverse else coverage
+
+    def mean(self, total: np.ndarray) -> np.ndarray:
+        """The mean over all passes, from their sum."""
+        passes = len(self.shifts) * (2 if self.rc else 1)
+        return total if passes == 1 else total / total.dtype.type(passes)
+
+
 class Predictor:
     """Predicts coverage with one network.
 
@@ -48,6 +112,7 @@ class Predictor:
         self.config = network.config
         self.sites = sites
         self.tile_bp = tile_bp
+        self.first_unit = getattr(sites, "first_unit", len(network.units))
         # Predictions are float32, and float64 where a float64 network serves as a check.
         self.dtype = np.dtype(network.variable_dtype)
         self._compiled: dict = {}
@@ -75,7 +140,7 @@ class Predictor:
                 result = np.empty((len(x), *coverage.shape[1:]), dtype=self.dtype)
             result[start : start + len(coverage)] = coverage
         if result is None:
-            n_tracks = self.config.head(head).units if tracks is None else len(tracks)
+            n_tracks = self.units(head) if tracks is None else len(tracks)
             result = np.empty((0, self.layout(crop).bins, n_tracks), dtype=self.dtype)
         return result
 
@@ -122,27 +187,29 @@ class Predictor:
             A wrong shape, track, crop, shift or precision.
         """
         x = self.checked(x)
-        units = self.config.head(head).units
+        options = self.prepared(head, tracks, crop, strand_pair, rc, shifts, precision)
+        for start in range(0, len(x), self.micro_batch):
+            total = None
+            for moved, reverse in options.passes(x[start : start + self.micro_batch]):
+                coverage = options.restored(self.finish(self.begin(moved), options, reverse), reverse)
+                total = coverage if total is None else total + coverage
+            yield start, options.mean(total)
+
+    def prepared(self, head, tracks, crop, strand_pair, rc, shifts, precision) -> Options:
+        """Check the options of `batches`; see there."""
+        units = self.units(head)
         tracks = _checked_tracks(tracks, units)
-        other = _other_strand(strand_pair, units, tracks) if rc else None
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r} is not known; known: {', '.join(PRECISIONS)}")
         if not len(shifts):
             raise InputError("shifts is empty; give at least one, such as 0")
-        layout = self.layout(crop)
-        step = max(1, MICRO_BATCH_BP // self.config.seq_length)
-        members = len(shifts) * (2 if rc else 1)
-        for start in range(0, len(x), step):
-            windows = x[start : start + step]
-            total = None
-            for by in shifts:
-                moved = shift(windows, by)
-                coverage = self._forward(moved, head, tracks, layout, precision)
-                total = coverage if total is None else total + coverage
-                if rc:
-                    coverage = self._forward(reverse_complement(moved), head, other, layout, precision)
-                    total = total + coverage[:, ::-1]
-            yield start, total if members == 1 else total / self.dtype.type(members)
+        other = _other_strand(strand_pair, units, tracks) if rc else None
+        return Options(head, tracks, other, self.layout(crop), rc, tuple(shifts), precision)
+
+    @property
+    def micro_batch(self) -> int:
+        """Windows that go through the network at a time."""
+        return max(1, MICRO_BATCH_BP // self.config.seq_length)
 
     def activation(self, x: np.ndarray, name: str) -> np.ndarray:
         """What comes out of one unit of the network, for each window; see `Network.activation`.
@@ -159,7 +226,12 @@ class Predictor:
 
     def layout(self, crop: int | None = None) -> Layout:
         """The network's layout with ``crop`` bins removed at each end (None: as configured)."""
-        return self.network.layout if crop is None else _layout_with_crop(self.config, crop)
+        layout = self.network.layout if crop is None else _layout_with_crop(self.config, crop)
+        return layout.with_whole(self.sites.whole_units)
+
+    def units(self, head: str | None = None) -> int:
+        """Number of tracks of a head, or of the adapter's."""
+        return (self.sites.head or self.network.head(head)).config.units
 
     def tensor(self, x: np.ndarray):
         """An array (which may be a view, or bool) as a tensor of the predictor's type."""
@@ -178,91 +250,121 @@ class Predictor:
             raise InputError(f"sequences are of type {x.dtype}, expected float or bool")
         return x
 
-    def _forward(self, x: np.ndarray, head, tracks, layout: Layout, precision: str) -> np.ndarray:
-        """One pass: (n, seq_length, 4) to (n, bins, tracks)."""
-        y, skips = self.stem(x, layout, precision)
+    def begin(self, x: np.ndarray) -> State:
+        """The state before the first unit."""
+        return State(0, x, {})
+
+    def advance(self, state: State, unit: int, layout: Layout, precision: str) -> State:
+        """Run the units from where ``state`` stands up to (not including) ``unit``, over the whole window.
+
+        The local units before the first global one run tile by tile.
+        """
+        stem = min(unit, layout.stem)
+        if state.unit < stem:
+            state = self._through_tiles(state, stem, layout, precision)
+        if state.unit < unit:
+            key = ("units", layout, state.unit, unit, tuple(state.skips), precision)
+            function = self.cached(key, lambda: self._units_function(layout, state.unit, unit, list(state.skips)), precision)
+            y, *kept = function(self._as_tensor(state.y), *state.skips.values())
+            names = [*state.skips, *layout.skips_out_of(state.unit, unit)]
+            state = State(unit, y, dict(zip(names, kept, strict=True)))
+        return state
+
+    def finish(self, state: State, options: Options, reverse: bool = False) -> np.ndarray:
+        """Run what is left after ``state``: the remaining units and the head, to (n, bins, tracks).
+
+        ``reverse`` says that the sequence is the reverse complement, so that each track's partner on the
+        other strand is computed.
+        """
+        layout, head, precision = options.layout, options.head, options.precision
+        tracks = options.other if reverse else options.tracks
+        state = self.advance(state, max(state.unit, layout.stem), layout, precision)
         columns = [] if tracks is None else [ops.convert_to_tensor(tracks, dtype="int32")]
-        key = ("rest", layout, head, tracks is None, precision)
-        function = self.cached(key, lambda: self._rest_function(layout, head), precision)
-        return ops.convert_to_numpy(function(y, *skips, *columns))
+        key = ("rest", layout, state.unit, tuple(state.skips), head, tracks is None, precision)
+        function = self.cached(key, lambda: self._rest_function(layout, state.unit, list(state.skips), head), precision)
+        return ops.convert_to_numpy(function(self._as_tensor(state.y), *state.skips.values(), *columns))
 
-    def stem(self, x: np.ndarray, layout: Layout, precision: str):
-        """The part of the network before the first global unit, tile by tile.
+    def _as_tensor(self, y):
+        return self.tensor(y) if isinstance(y, np.ndarray) else y
 
-        Returns
-        -------
-        y : (n, positions, width) tensor
-        skips : list of tensors, the representations that later units add
-        """
-        if layout.stem == 0:
-            return self.tensor(x), []
-        parts = []
-        for tile, like in self.tiles(layout):
-            given = self.tile_input(layout, tile)
-            function = self.cached(("stem", layout, like, precision), lambda: self.stem_function(layout, like), precision)
-            parts.append(function(self.tensor(x[:, given.start : given.end])))
+    def _through_tiles(self, state: State, last: int, layout: Layout, precision: str) -> State:
+        """Run local units, tile by tile of the output of unit ``last - 1``."""
+        first, parts = state.unit, []
+        for tile, like in self.tiles(layout, first, last):
+            given = tile_input(layout, tile, first, last)
+            key = ("tile", layout, first, last, like, precision)
+            function = self.cached(key, lambda like=like: self.tile_function(layout, like, first, last), precision)
+            parts.append(function(self._as_tensor(state.y[:, given.start : given.end])))
         y, *skips = (ops.concatenate(part, axis=1) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
-        return y, skips
+        return State(last, y, {**state.skips, **dict(zip(layout.skips_out_of(first, last), skips, strict=True))})
 
-    def tiles(self, layout: Layout) -> Iterator[tuple[Span, Span]]:
-        """Cut the stem's output into tiles; beside each the tile whose compiled function serves it.
+    def tiles(self, layout: Layout, first: int = 0, last: int | None = None) -> Iterator[tuple[Span, Span]]:
+        """Cut the output of the local units ``first`` to ``last`` (exclusive) into tiles.
 
-        All tiles that touch neither end of the window run the same function.
+        Beside each tile stands the one whose compiled function serves it: all tiles that touch neither
+        end of the window run the same.
         """
-        length = layout.units[layout.stem - 1].out_length
-        size = length if self.tile_bp is None else max(1, self.tile_bp // layout.stem_stride)
+        last = layout.stem if last is None else last
+        length, stride = layout.units[last - 1].out_length, layout.stride(last)
+        size = length if self.tile_bp is None else max(1, self.tile_bp // stride)
         inner = Span(size, 2 * size, length) if 2 * size <= length else None
-        reaches_in = inner is None or self.tile_input(layout, inner).start == 0
-        if layout.seq_length % layout.stem_stride or reaches_in or length <= 2 * size:
+        reaches_in = inner is None or tile_input(layout, inner, first, last).start == 0
+        if layout.seq_length % stride or reaches_in or length <= 2 * size:
             yield Span.whole(length), Span.whole(length)
             return
+        in_length = layout.units[first].in_length
         for start in range(0, length, size):
             tile = Span(start, min(start + size, length), length)
-            yield tile, inner if 0 < start and self.tile_input(layout, tile).end < layout.seq_length else tile
+            yield tile, inner if 0 < start and tile_input(layout, tile, first, last).end < in_length else tile
 
-    @staticmethod
-    def tile_input(layout: Layout, tile: Span) -> Span:
-        """The stretch of the sequence that a tile of the stem's output depends on."""
-        return layout.spans(0, layout.stem, tile, _tile_skips(layout, tile))[0].input
-
-    def stem_function(self, layout: Layout, tile: Span):
-        """The function for one tile: sequence to (output, representation, representation, ...)."""
-        keep = _tile_skips(layout, tile)
+    def tile_function(self, layout: Layout, tile: Span, first: int = 0, last: int | None = None):
+        """The function for one tile: input of unit ``first`` to (output, representation, representation, ...)."""
+        last = layout.stem if last is None else last
+        keep = _tile_skips(layout, tile, first, last)
 
         def run(x):
             skips: dict = {}
-            y = self.network.run_units(x, 0, layout.stem, tile, skips, self.sites, keep=keep, layout=layout)
+            y = self.network.run_units(x, first, last, tile, skips, self.sites, keep=keep, layout=layout)
             return (y, *(skips[index][0] for index in keep))
 
         return run
 
-    def _rest_function(self, layout: Layout, head: str | None):
-        """The function for everything after the stem: (output of the stem, representations..., [tracks])."""
-        indices = layout.skips_out_of_stem()
-        first = layout.units[layout.stem]
+    def _units_function(self, layout: Layout, first: int, last: int, indices: list[int]):
+        """The function for whole units: (input, representations...) to (output, representations...)."""
+        kept = layout.skips_out_of(first, last)
+        keep = {index: Span.whole(layout.units[index].skip_length) for index in kept}
 
-        def run(y, *rest):
-            skips = {
-                index: (kept, Span.whole(layout.units[index].skip_length))
-                for index, kept in zip(indices, rest, strict=False)
-            }
-            tracks = rest[len(indices)] if len(rest) > len(indices) else None
-            out, given = Span.whole(layout.bins), Span.whole(first.in_length)
-            y = self.network.run_units(
-                y, layout.stem, len(layout.units), out, skips, self.sites, given=given, layout=layout
-            )
-            return self.network.head(head).forward(activate(y, self.config.activation), self.sites, tracks)
+        def run(y, *given_skips):
+            skips = _whole_skips(layout, indices, given_skips)
+            out, given = Span.whole(layout.units[last - 1].out_length), Span.whole(layout.units[first].in_length)
+            y = self.network.run_units(y, first, last, out, skips, self.sites, keep=keep, given=given, layout=layout)
+            return (y, *given_skips, *(skips[index][0] for index in kept))
 
         return run
 
+    def _rest_function(self, layout: Layout, first: int, indices: list[int], head: str | None):
+        """The function for everything from unit ``first`` on: (input, representations..., [tracks]) to coverage."""
+
+        def run(y, *rest):
+            skips = _whole_skips(layout, indices, rest)
+            tracks = rest[len(indices)] if len(rest) > len(indices) else None
+            if first < len(layout.units):
+                out, given = Span.whole(layout.bins), Span.whole(layout.units[first].in_length)
+                y = self.network.run_units(
+                    y, first, len(layout.units), out, skips, self.sites, given=given, layout=layout
+                )
+            return self.apply_head(y, head, tracks)
+
+        return run
+
+    def apply_head(self, y, head: str | None, tracks=None):
+        """The coverage that a head makes of the trunk's output before its last activation."""
+        y = activate(y, self.sites.activation(self.config.activation))
+        return (self.sites.head or self.network.head(head)).forward(y, self.sites, tracks)
+
     def head_of(self, trunk, head: str | None = None):
-        """The coverage (n, bins, tracks) that a head makes of the trunk's output before its last activation."""
-        key = ("head", head)
-
-        def run(y):
-            return self.network.head(head).forward(activate(y, self.config.activation), self.sites)
-
-        return self.cached(key, lambda: run)(trunk)
+        """`apply_head` compiled: (n, bins, width) to (n, bins, tracks)."""
+        return self.cached(("head", head), lambda: lambda y: self.apply_head(y, head))(trunk)
 
     def cached(self, key, make, precision: str = "float32"):
         """The compiled function for ``key``, made on first use under the dtype policy ``precision``."""
@@ -273,7 +375,7 @@ class Predictor:
                 with self.network.precision(policy):
                     return function(*args)
 
-            variables = list(named_weights(self.network).values())
+            variables = [*named_weights(self.network).values(), *getattr(self.sites, "variables", {}).values()]
             self._compiled[key] = compiled(under_policy if precision != "float32" else function, variables)
         return self._compiled[key]
 
@@ -283,15 +385,29 @@ def _layout_with_crop(config, crop: int) -> Layout:
     return config.with_crop(crop).layout
 
 
-def _tile_skips(layout: Layout, tile: Span) -> dict[int, Span]:
-    """The stretch of each representation that belongs to a tile of the stem's output, by unit."""
+def tile_input(layout: Layout, tile: Span, first: int = 0, last: int | None = None) -> Span:
+    """The stretch of the input of unit ``first`` that a tile of the output of unit ``last - 1`` depends on."""
+    last = layout.stem if last is None else last
+    return layout.spans(first, last, tile, _tile_skips(layout, tile, first, last))[0].input
+
+
+def _tile_skips(layout: Layout, tile: Span, first: int, last: int) -> dict[int, Span]:
+    """The stretch of each representation that belongs to a tile, by unit."""
     skips = {}
-    for index in layout.skips_out_of_stem():
+    for index in layout.skips_out_of(first, last):
         length = layout.units[index].skip_length
         factor = length // tile.length
         whole = tile.size == tile.length
         skips[index] = Span.whole(length) if whole else Span(tile.start * factor, tile.end * factor, length)
     return skips
+
+
+def _whole_skips(layout: Layout, indices: list[int], tensors) -> dict:
+    """Representations over their whole level, as `Network.run_units` takes them."""
+    return {
+        index: (tensor, Span.whole(layout.units[index].skip_length))
+        for index, tensor in zip(indices, tensors, strict=False)
+    }
 
 
 def _checked_tracks(tracks, units: int) -> np.ndarray | None:

@@ -131,10 +131,10 @@ class Layout:
             stride = stride // 2 if isinstance(unit.block, UnetConv) else stride * getattr(unit.block, "pool_size", 1)
         return stride
 
-    def skips_out_of_stem(self) -> list[int]:
-        """Indices of the stem's units whose representation a later unit adds, in order."""
-        used = {unit.skip_from for unit in self.units[self.stem :]}
-        return sorted(index for index in used if index is not None and index < self.stem)
+    def skips_out_of(self, first: int, last: int) -> list[int]:
+        """Indices of the units ``first`` to ``last`` (exclusive) whose representation a later unit adds, in order."""
+        used = {unit.skip_from for unit in self.units[last:]}
+        return sorted(index for index in used if index is not None and first <= index < last)
 
     def with_whole(self, names: frozenset[str]) -> Layout:
         """The layout in which the units called ``names`` are computed over their whole level, as adapters may need."""
