@@ -142,3 +142,11 @@ class PlainAdapted(PlainNetwork):
     def bottleneck(self, x, place):
         found = self.of(f"{self.unit}.{place}", "down.kernel", "down.bias", "up.kernel", "up.bias")
         return x + np.maximum(x @ found[0] + found[1], 0) @ found[2] + found[3] if found else x
+
+
+def targets_file(path, tracks):
+    """Write a table of ``tracks`` unstranded tracks."""
+    lines = ["\tidentifier\tfile\tclip\tclip_soft\tscale\tsum_stat\tstrand_pair\tdescription"]
+    lines += [f"{i}\ttrack{i}\tt{i}.bw\t384\t320\t1\tsum_sqrt\t{i}\tRNA: tissue {i}" for i in range(tracks)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
