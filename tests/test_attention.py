@@ -76,6 +76,11 @@ def test_window_longer_than_the_trained_one_has_distances_beyond_every_mask():
     assert table[row[49]].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
+def test_a_distance_equal_to_the_width_of_a_mask_is_outside_it():
+    table, row = position_table(20, 2, 7)  # one mask of width 8^(1/1) - 1 = 7
+    assert table[row, 0].tolist() == [0] * 13 + [1] * 13 + [0] * 13
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("length", [1, 2, 31])
 def test_attention_equals_the_plain_one(name, length):
