@@ -89,7 +89,9 @@ def test_card_tells_what_the_config_does(saved):
 def test_card_keeps_markup_in_names_harmless(network, tmp_path):
     table = targets_file(tmp_path / "tracks.txt", 2)
     table.write_text(table.read_text().replace("tissue 1", "a | <b> `c`"))
-    save_adapter(tmp_path / "a", adapt(network, METHOD_CASES["linear"], tracks=2).current(), table, "x|y", SHA256, "new")
+    save_adapter(
+        tmp_path / "a", adapt(network, METHOD_CASES["linear"], tracks=2).current(), table, "x|y", SHA256, "new"
+    )
     card = (tmp_path / "a" / "README.md").read_text()
     assert "a \\| \\<b> \\`c\\`" in card and "| base | x\\|y |" in card
 
@@ -114,9 +116,10 @@ def test_hash_is_of_the_trunks_contents(network):
     assert content_hash(flat) != sha256
     import hashlib
 
-    assert content_hash({"b": np.array([1, 2], "<f4"), "a": np.float32([[3]])}) == hashlib.sha256(
-        b"a [1, 1]\n\x00\x00\x40\x40b [2]\n\x00\x00\x80\x3f\x00\x00\x00\x40"
-    ).hexdigest()
+    assert (
+        content_hash({"b": np.array([1, 2], "<f4"), "a": np.float32([[3]])})
+        == hashlib.sha256(b"a [1, 1]\n\x00\x00\x40\x40b [2]\n\x00\x00\x80\x3f\x00\x00\x00\x40").hexdigest()
+    )
 
 
 def test_wrong_base_names_both(saved):
@@ -200,7 +203,10 @@ def edit_tensors(folder, change):
         (lambda c: c["kipoi_borzoi"].update(method="lora"), "method is 'lora', expected an object"),
         (lambda c: c["kipoi_borzoi"].update(gelu="relu"), "gelu is 'relu'; known: tanh, erf"),
         (lambda c: c["kipoi_borzoi"].update(transform="sqrt"), "unknown transform 'sqrt'"),
-        (lambda c: c["kipoi_borzoi"].update(base_sha256="12ab"), "base_sha256 is '12ab', expected 64 hexadecimal digits"),
+        (
+            lambda c: c["kipoi_borzoi"].update(base_sha256="12ab"),
+            "base_sha256 is '12ab', expected 64 hexadecimal digits",
+        ),
         (lambda c: c.update(base_model_name_or_path=None), "base_model_name_or_path is None"),
         (lambda c: c["kipoi_borzoi"].update(training=3), "training is a int, expected an object or null"),
         (lambda c: c["kipoi_borzoi"].update(replaced=["x.conv"]), "the network has no layer x.conv"),
@@ -209,7 +215,10 @@ def edit_tensors(folder, change):
         (lambda c: c["kipoi_borzoi"]["model"].pop("trunk"), "params: the model section has no 'trunk'"),
         (lambda c: c.update(r=4), "r is 4, but the method and the model make it 3"),
         (lambda c: c.update(target_modules=[]), r"target_modules is \[\], but"),
-        (lambda c: c["kipoi_borzoi"].update(seq_length=512), "seq_length is 512, but the method and the model make it 256"),
+        (
+            lambda c: c["kipoi_borzoi"].update(seq_length=512),
+            "seq_length is 512, but the method and the model make it 256",
+        ),
         (lambda c: c["kipoi_borzoi"]["counts"].update(head=1), "counts is .*'head': 1"),
     ],
 )
@@ -240,10 +249,19 @@ def test_duplicate_keys_and_no_json(saved):
     [
         (lambda t: t.pop("head.dense.bias"), "head.dense.bias is missing"),
         (lambda t: t.update(extra=np.zeros(1, np.float32)), "extra is not part of"),
-        (lambda t: t.update({"head.dense.bias": np.zeros(3, np.float32)}), r"head.dense.bias has shape \(3,\), expected \(2,\)"),
+        (
+            lambda t: t.update({"head.dense.bias": np.zeros(3, np.float32)}),
+            r"head.dense.bias has shape \(3,\), expected \(2,\)",
+        ),
         (lambda t: t.update({"head.dense.bias": np.zeros(2, np.float16)}), "head.dense.bias is of type F16"),
-        (lambda t: t.update({"head.dense.bias": np.float32([0, np.nan])}), "head.dense.bias has values that are not finite"),
-        (lambda t: t.update({"head.dense.bias": np.float32([0, np.inf])}), "head.dense.bias has values that are not finite"),
+        (
+            lambda t: t.update({"head.dense.bias": np.float32([0, np.nan])}),
+            "head.dense.bias has values that are not finite",
+        ),
+        (
+            lambda t: t.update({"head.dense.bias": np.float32([0, np.inf])}),
+            "head.dense.bias has values that are not finite",
+        ),
     ],
 )
 def test_bad_tensors(saved, change, message):
@@ -293,7 +311,10 @@ def test_tracks_of_another_head(saved):
 
 
 def test_every_error_is_one_of_ours(saved):
-    for damage in (lambda: (saved / "targets.txt").unlink(), lambda: (saved / "adapter_config.json").write_bytes(b"\xff")):
+    for damage in (
+        lambda: (saved / "targets.txt").unlink(),
+        lambda: (saved / "adapter_config.json").write_bytes(b"\xff"),
+    ):
         damage()
         with pytest.raises(KipoiBorzoiError):
             load_adapter(saved)

@@ -20,9 +20,14 @@ from kipoi_borzoi.network.sites import Sites
 from kipoi_borzoi.network.weights import load_weights
 
 
-def close_after_merging(params, method, gelu="tanh"):
+@pytest.fixture(scope="module")
+def network():
+    return make_network(borzoi_like(), dtype="float32")
+
+
+def close_after_merging(network, method, gelu="tanh"):
     """Compare in float32: network with adapter, network of merged weights, base with folded layers."""
-    network, x = make_network(params, dtype="float32"), random_dna(params["model"]["seq_length"], batch=1)
+    x = random_dna(network.config.seq_length, batch=1)
     sites = adapt(network, method, gelu=gelu)
     expected, base = keras.ops.convert_to_numpy(network(x, run=sites)), BaseWeights(network)
     tensors = merge(sites.current(), base)
@@ -38,31 +43,34 @@ def close_after_merging(params, method, gelu="tanh"):
 
 @pytest.mark.parametrize("name", MERGEABLE)
 @pytest.mark.usefixtures("uncompiled")
-def test_merged_equals_unmerged(name):
-    close_after_merging(borzoi_like(), METHOD_CASES[name])
+def test_merged_equals_unmerged(name, network):
+    close_after_merging(network, METHOD_CASES[name])
 
 
 @pytest.mark.parametrize(
-    ("case", "name"), [("separable projections", "lora_full"), ("separable projections", "ia3"), ("two towers", "locon all")]
+    ("case", "name"),
+    [("separable projections", "lora_full"), ("separable projections", "ia3"), ("two towers", "locon all")],
 )
 @pytest.mark.usefixtures("uncompiled")
 def test_merged_equals_unmerged_in_other_networks(case, name):
-    close_after_merging(CASES[case], METHOD_CASES[name], gelu="erf")
+    close_after_merging(make_network(CASES[case], dtype="float32"), METHOD_CASES[name], gelu="erf")
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_factors_on_the_heads_input_merge_too():
+def test_factors_on_the_heads_input_merge_too(network):
     method = replace(METHOD_CASES["ia3 by width"], input_width=10)
-    assert "head.dense" in method.inserts(adapt(make_network(borzoi_like()), method).adapter.config)
-    close_after_merging(borzoi_like(), method)
+    assert "head.dense" in method.inserts(network.config)
+    close_after_merging(network, method)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("houlsby", "its bottlenecks put a ReLU between layers"), ("houlsby_se", "scales channels by what the window holds")],
+    [
+        ("houlsby", "its bottlenecks put a ReLU between layers"),
+        ("houlsby_se", "scales channels by what the window holds"),
+    ],
 )
-def test_what_cannot_be_merged_says_why(name, reason):
-    network = make_network(borzoi_like(), dtype="float32")
+def test_what_cannot_be_merged_says_why(name, reason, network):
     sites = adapt(network, METHOD_CASES[name])
     with pytest.raises(InputError, match=f"an adapter of method {name} cannot be merged: .*{reason}"):
         merge(sites.adapter, BaseWeights(network))

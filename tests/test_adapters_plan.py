@@ -5,7 +5,7 @@ import json
 import logging
 
 import pytest
-from network_cases import borzoi_like
+from network_cases import CONV_DNA, TOWER, borzoi_like, make_params
 
 from kipoi_borzoi.adapters.houlsby_se import HoulsbySE
 from kipoi_borzoi.adapters.locon import Locon
@@ -98,7 +98,8 @@ CALICO = {
 def published(width, first, kernel, levels, divisor, crop, final, units):
     """Calico's params for fine-tuning, as dict: its small network or Borzoi."""
     trunk = [
-        {"name": "conv_dna", "filters": first, "kernel_size": kernel, "norm_type": None, "activation": "linear", "pool_size": 2},
+        {"name": "conv_dna", "filters": first, "kernel_size": kernel, "norm_type": None, "activation": "linear",
+         "pool_size": 2},
         {"name": "res_tower", "filters_init": levels, "filters_end": width, "divisible_by": divisor, "kernel_size": 5,
          "num_convs": 1, "pool_size": 2, "repeat": 6},
         {"name": "transformer_tower", "key_size": 64, "heads": 8 if final else 4, "num_position_features": 32,
@@ -214,15 +215,14 @@ def test_settings_in_the_model_section():
         (PARAMS, "no transfer section"),
         ({"transfer": {}}, "no model section"),
         ({**PARAMS, "transfer": []}, "the transfer section is a list"),
-        (with_transfer(adapter="lora", rank=8), "transfer: unknown setting 'rank'; known: mode, adapter, adapter_latent"),
+        (with_transfer(adapter="lora", rank=8), "transfer: unknown setting 'rank'; known: mode, adapter"),
         (with_transfer(mode="partial"), "transfer: mode is 'partial'; known: full, linear, adapter"),
         (with_transfer(), "transfer: adapter is None; known: lora, lora_full"),
         (with_transfer(adapter="full"), "transfer: adapter is 'full'"),
         (with_transfer(adapter="lora", adapter_latent="8"), "transfer: lora: rank is '8'"),
         (with_transfer(adapter="locon", conv_select=9), "conv_select is 9, but the network has 4 Conv1D layers"),
         (with_transfer(adapter="houlsby", adapter_latent=2.5), "transfer: houlsby: latent is 2.5"),
-        ({"model": {**PARAMS["model"], "trunk": PARAMS["model"]["trunk"][:2]}, "transfer": {"mode": "adapter", "adapter": "ia3"}},
-         "ia3 matches no layer"),
+        ({**make_params(CONV_DNA, TOWER), "transfer": {"mode": "adapter", "adapter": "ia3"}}, "ia3 matches no layer"),
     ],
 )  # fmt: skip
 def test_bad_sections(params, message):

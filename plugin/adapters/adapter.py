@@ -13,6 +13,7 @@ from kipoi_borzoi.errors import ConfigError, WeightsError
 from kipoi_borzoi.network.config import Cropping, Head, NetworkConfig
 from kipoi_borzoi.network.sites import GELUS
 
+
 @dataclass(frozen=True)
 class Scheme:
     """Which weights a method adds and trains in a network, by name.
@@ -89,7 +90,9 @@ class Scheme:
     def whole_units(self) -> frozenset[str]:
         """Names of the units whose every output depends on every position, because of an insert."""
         units = self.config.layout.units
-        return frozenset(units[unit_of(site, self.config)].name for site, insert in self.inserts.items() if insert.whole)
+        return frozenset(
+            units[unit_of(site, self.config)].name for site, insert in self.inserts.items() if insert.whole
+        )
 
     @property
     def depends_on_crop(self) -> bool:

@@ -86,7 +86,9 @@ def read_checkpoint(path: str | Path, scheme: Scheme) -> Checkpoint:
         matched = match_layers(path, layers_by_kind(path, own), scheme.config)
         sites = {h5_name: layer.name for layer, h5_name, _ in matched}
         network = {
-            f"{layer.name}.{weight}": read_dataset(path, f"{h5_name}/{weight}", f"{layer.name}.{weight}", datasets[weight])
+            f"{layer.name}.{weight}": read_dataset(
+                path, f"{h5_name}/{weight}", f"{layer.name}.{weight}", datasets[weight]
+            )
             for layer, h5_name, datasets in matched
             for weight in layer.shapes
         }
@@ -98,7 +100,9 @@ def _is_added(layer: str, weight: str) -> bool:
     return layer.startswith(tuple(_ALONE)) or any(part in _WITHIN for part in weight_path(weight))
 
 
-def _read_added(path, added: dict[tuple[str, str], h5py.Dataset], sites: dict[str, str], scheme: Scheme) -> dict[str, np.ndarray]:
+def _read_added(
+    path, added: dict[tuple[str, str], h5py.Dataset], sites: dict[str, str], scheme: Scheme
+) -> dict[str, np.ndarray]:
     """Read the adapter's weights; ``sites`` says which of our layers each of the file's is."""
     shapes = scheme.insert_shapes()
     tensors: dict[str, np.ndarray] = {}
@@ -121,7 +125,9 @@ def _read_added(path, added: dict[tuple[str, str], h5py.Dataset], sites: dict[st
 def _named(path, added, sites: dict[str, str], scheme: Scheme) -> dict[str, tuple[str, h5py.Dataset]]:
     """Our names for the adapter's weights: name to (name in the file, dataset)."""
     inserts = scheme.inserts
-    alone = {kind: [site for site, insert in inserts.items() if isinstance(insert, cls)] for kind, cls in _ALONE.items()}
+    alone = {
+        kind: [site for site, insert in inserts.items() if isinstance(insert, cls)] for kind, cls in _ALONE.items()
+    }
     seen: dict[str, list[str]] = defaultdict(list)  # layers of each kind so far
     named: dict[str, tuple[str, h5py.Dataset]] = {}
     kernels: dict[str, int] = defaultdict(int)

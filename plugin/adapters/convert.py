@@ -16,6 +16,7 @@ from kipoi_borzoi.adapters.leaves import trunk_leaves
 from kipoi_borzoi.adapters.params import read_transfer
 from kipoi_borzoi.adapters.recover import Recovered, recover
 from kipoi_borzoi.errors import InputError, WeightsError
+from kipoi_borzoi.network.schema import weight_shapes
 from kipoi_borzoi.network.sites import GELUS
 from kipoi_borzoi.tracks import check_transform, read_tracks
 
@@ -168,12 +169,16 @@ def take_apart(
     return Conversion(Adapter(scheme, tensors, gelu), merged, recovered)
 
 
-def _recover_all(network: Mapping[str, np.ndarray], scheme: Scheme, trunk: Mapping[str, np.ndarray]) -> dict[str, Recovered]:
+def _recover_all(
+    network: Mapping[str, np.ndarray], scheme: Scheme, trunk: Mapping[str, np.ndarray]
+) -> dict[str, Recovered]:
     leaves = trunk_leaves(scheme.config)
     recovered = {}
     for site, insert in scheme.inserts.items():
         if site not in leaves:  # the new head under Calico's rule for ia3: no base to compare it with, nor need to
-            recovered[site] = Recovered({"ia3.scale": np.ones(insert.weights()["ia3.scale"].shape, np.float32)}, None, 0.0)
+            recovered[site] = Recovered(
+                {"ia3.scale": np.ones(insert.weights()["ia3.scale"].shape, np.float32)}, None, 0.0
+            )
             continue
         weights = leaves[site].shapes
         base, found = ({weight: source[f"{site}.{weight}"] for weight in weights} for source in (trunk, network))
@@ -186,11 +191,11 @@ def _check_frozen(network, scheme: Scheme, trunk, merged_sites: set[str], checkp
     leaves = trunk_leaves(scheme.config)
     own = scheme.layer_shapes()
     merged = {f"{site}.{leaves[site].kernel}" for site in merged_sites if site in leaves}
-    for name, value in trunk.items():
-        if name in own or name in merged or np.array_equal(network[name], value):
+    for name in weight_shapes(scheme.config.with_heads()):
+        if name in own or name in merged or np.array_equal(network[name], trunk[name]):
             continue
-        off = float(np.abs(network[name] - value).max())
+        off = float(np.abs(network[name] - trunk[name]).max())
         raise WeightsError(
             f"{checkpoint_name}: {name} differs by up to {off:.3g} from that of {base_name}, although"
-            f" {scheme.method.name} leaves it as it is: the checkpoint was trained on another base, or by another method"
+            f" {scheme.method.name} leaves it as it is: the checkpoint was trained on another base, or otherwise"
         )

@@ -18,7 +18,7 @@ from kipoi_borzoi.adapters.card import model_card
 from kipoi_borzoi.adapters.counts import count
 from kipoi_borzoi.adapters.registry import make_method
 from kipoi_borzoi.errors import ConfigError, InputError, KipoiBorzoiError, WeightsError
-from kipoi_borzoi.files import fsync_directory, commit, create_temporary
+from kipoi_borzoi.files import commit, create_temporary, fsync_directory
 from kipoi_borzoi.network.config import NetworkConfig, read_params
 from kipoi_borzoi.network.weights import load_safetensors, save_safetensors
 from kipoi_borzoi.tracks import Tracks, check_transform, read_tracks
@@ -118,7 +118,11 @@ def load_adapter(directory: str | Path) -> StoredAdapter:
     ours = _ours(path, config)
     try:
         scheme, gelu = _scheme(ours), _text(ours, "gelu")
-        transform, sha256, name = _text(ours, "transform"), _text(ours, "base_sha256"), config["base_model_name_or_path"]
+        transform, sha256, name = (
+            _text(ours, "transform"),
+            _text(ours, "base_sha256"),
+            config["base_model_name_or_path"],
+        )
         if not isinstance(name, str) or not name:
             raise ConfigError(f"base_model_name_or_path is {name!r}, expected the name of the base")
         if not re.fullmatch("[0-9a-f]{64}", sha256):
@@ -250,7 +254,11 @@ def _check_consistent(path: Path, found: dict, expected: dict) -> None:
 def _new_directory(target: Path, replace: bool) -> Iterator[Path]:
     """A hidden directory beside ``target``, which gets its name when the body is done and everything is on disk."""
     if target.exists() and not (replace and (target / CONFIG).is_file()):
-        hint = "choose another name, or ask for it to be replaced" if (target / CONFIG).is_file() else "choose another name"
+        hint = (
+            "choose another name, or ask for it to be replaced"
+            if (target / CONFIG).is_file()
+            else "choose another name"
+        )
         raise InputError(f"{target}: exists already; {hint}")
     try:
         folder = create_temporary(target)

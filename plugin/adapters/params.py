@@ -118,7 +118,12 @@ def plan(params: str | Path | dict, tracks: int | None = None, ia3_rule: str = "
 
 def _split(model: dict) -> tuple[dict, dict]:
     """Take the settings of an adapter, which Calico's code writes there after training, out of the model section."""
-    names = {"adapter": "adapter", "adapter_latent": "adapter_latent", "conv_select": "conv_select", "se_rank": "conv_latent"}
+    names = {
+        "adapter": "adapter",
+        "adapter_latent": "adapter_latent",
+        "conv_select": "conv_select",
+        "se_rank": "conv_latent",
+    }
     if "adapter" not in model:
         return model, {}
     moved = {names[key]: value for key, value in model.items() if key in names}

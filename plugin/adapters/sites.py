@@ -145,7 +145,12 @@ class BaseWeights(Mapping):
 
 
 def make_adapter(
-    network: Network, method: Method, tracks: int | None = None, head: str | None = None, seed: int = 0, gelu: str = "tanh"
+    network: Network,
+    method: Method,
+    tracks: int | None = None,
+    head: str | None = None,
+    seed: int = 0,
+    gelu: str = "tanh",
 ) -> AdapterSites:
     """Make a new adapter for a network and attach it; it starts as the identity, with a new head.
 
@@ -184,7 +189,9 @@ def make_adapter(
 
 
 def _initial(initializer: str, shape: tuple[int, ...], seeds: np.random.Generator) -> np.ndarray:
-    chosen = keras.initializers.get(initializer if initializer != "near_zero" else keras.initializers.TruncatedNormal(stddev=1e-3))
+    chosen = keras.initializers.get(
+        initializer if initializer != "near_zero" else keras.initializers.TruncatedNormal(stddev=1e-3)
+    )
     if hasattr(chosen, "seed"):
         chosen.seed = int(seeds.integers(2**31))
     return _array(chosen(shape, dtype="float32"))
@@ -216,7 +223,7 @@ def _check_fits(network: Network, adapter: Adapter) -> None:
 
 
 def _own_layer(leaf: Leaf, base: Mapping, tensors: Mapping[str, np.ndarray]):
-    """What stands for the base's layer at ``leaf``: one like it, with variables of its own that start at ``tensors``."""
+    """What stands for the base's layer at ``leaf``: one like it, with variables of its own that hold ``tensors``."""
     if leaf.kind == "attention":
         return _Biases(leaf.site, tensors)
     layer = base[leaf.site]

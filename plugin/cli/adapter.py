@@ -13,7 +13,9 @@ _BASE_HELP = "a file of weights (.h5 or .safetensors), an https URL, or the name
 def add_parser(nouns) -> None:
     """Add the noun and its verbs to the command."""
     noun = nouns.add_parser(
-        "adapter", help="count, merge and convert fine-tuned models", description="Work with adapters: fine-tuned models."
+        "adapter",
+        help="count, merge and convert fine-tuned models",
+        description="Work with adapters: fine-tuned models.",
     )
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_plan(verbs)
@@ -87,7 +89,9 @@ def _merge(args) -> None:
         try:
             base = _weights_of(name)
         except KipoiBorzoiError as error:
-            raise InputError(f"{args.directory}: its base {name!r} was not found ({error}); name it with --base") from error
+            raise InputError(
+                f"{args.directory}: its base {name!r} was not found ({error}); name it with --base"
+            ) from error
     print(json.dumps(merge_directory(args.directory, args.out, base)))
 
 
@@ -171,7 +175,9 @@ def _weights_of(base: str) -> Path:
         if file.role == "weights"
     }
     if len(files) != 1:
-        raise InputError(f"{base}: has {len(files)} files of weights ({', '.join(files)}); an adapter has one base, name it")
+        raise InputError(
+            f"{base}: has {len(files)} files of weights ({', '.join(files)}); an adapter has one base, name it"
+        )
     (file,) = files.values()
     source = file.url or str(file.path)
     return locate(source, {source: file.sha256} if file.sha256 else None).path
