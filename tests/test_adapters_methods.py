@@ -23,6 +23,8 @@ from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.network.sites import Sites
 from kipoi_borzoi.network.span import Span
 
+# With other backends than TensorFlow, Keras does some of the float64 arithmetic in float32.
+CLOSE, TINY = (5e-8, 1e-12) if keras.backend.backend() == "tensorflow" else (2e-6, 2e-6)
 BORZOI = borzoi_like()
 # Networks whose blocks differ from the published ones where these methods come in.
 OTHERS = [
@@ -58,7 +60,7 @@ def base_trunk(network):
 def test_start_is_the_identity(name, network, base_trunk):
     sites = make_adapter(network, METHOD_CASES[name], tracks=5, seed=7)
     trunk = network.trunk(random_dna(256), run=sites)
-    assert largest_difference(trunk, base_trunk) < 1e-12
+    assert largest_difference(trunk, base_trunk) < TINY
     y = to_numpy(sites.head.forward(trunk, sites))
     assert y.shape == (2, network.config.bins, 5) and y.std() > 0.01
 
@@ -69,7 +71,7 @@ def test_adapted_network_equals_the_plain_one(name, network, base_trunk):
     x, sites = random_dna(256), adapt(network, METHOD_CASES[name], tracks=2)
     plain = plain_adapted(BORZOI, network, sites)
     (expected,) = plain.run(x).values()
-    assert largest_difference(network(x, run=sites), expected) < 5e-8
+    assert largest_difference(network(x, run=sites), expected) < CLOSE
     if name != "linear":  # the adapter changes something worth comparing
         assert largest_difference(plain.trunk, base_trunk) > 1e-2
 
@@ -81,7 +83,7 @@ def test_other_networks_equal_the_plain_ones(case, name):
     network, x = make_network(params), random_dna(params["model"]["seq_length"], batch=1)
     sites = adapt(network, METHOD_CASES[name])
     (expected,) = plain_adapted(params, network, sites).run(x).values()
-    assert largest_difference(network(x, run=sites), expected) < 5e-8
+    assert largest_difference(network(x, run=sites), expected) < CLOSE
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -93,7 +95,7 @@ def test_exact_gelu(network, monkeypatch):
     tanh = to_numpy(network(x, run=adapt(network, METHOD_CASES["houlsby"])))
     monkeypatch.setattr(plain_network, "activate", exact)
     (expected,) = plain_adapted(BORZOI, network, sites).run(x).values()
-    assert largest_difference(network(x, run=sites), expected) < 5e-8
+    assert largest_difference(network(x, run=sites), expected) < CLOSE
     assert largest_difference(tanh, expected) > 1e-5
     with pytest.raises(ConfigError, match="gelu is 'exact'; known: tanh, erf"):
         Sites("exact")
@@ -140,7 +142,7 @@ def test_batch_norm_of_frozen_layers_stays_in_inference_mode():
     for name, same in {"locon": True, "houlsby_se": True, "full": False}.items():
         sites = adapt(network, METHOD_CASES[name])
         y, trained = to_numpy(network(x, run=sites)), to_numpy(network(x, run=sites, training=True))
-        assert (np.abs(y - trained).max() < 1e-12 * np.abs(y).max()) == same, name
+        assert (np.abs(y - trained).max() < TINY * np.abs(y).max()) == same, name
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -167,7 +169,7 @@ def test_any_stretch_of_the_output_equals_the_whole(name, network):
 
     whole = run(Span.whole(length))
     for start, end in ((0, 2), (11, 13), (length - 1, length)):
-        assert np.abs(run(Span(start, end, length)) - whole[:, start:end]).max() < 1e-12
+        assert np.abs(run(Span(start, end, length)) - whole[:, start:end]).max() < TINY
     assert length == bins
 
 
@@ -209,7 +211,7 @@ def test_chosen_tracks_are_columns_of_the_adapters_head(network):
         sites = adapt(network, method, tracks=4)
         whole = to_numpy(network(x, run=sites))
         chosen = network(x, run=sites, tracks=keras.ops.convert_to_tensor([3, 1], dtype="int32"))
-        np.testing.assert_allclose(to_numpy(chosen), whole[..., [3, 1]], rtol=1e-12)
+        np.testing.assert_allclose(to_numpy(chosen), whole[..., [3, 1]], rtol=TINY)
 
 
 def test_current_gives_what_was_assigned(network):
