@@ -1,7 +1,6 @@
 """Every method starts as the identity, trains what it should, and computes what a second implementation does."""
 
 import math
-from dataclasses import replace
 
 import keras
 import numpy as np
@@ -18,7 +17,7 @@ from kipoi_borzoi.adapters.locon import Locon
 from kipoi_borzoi.adapters.lora import Lora
 from kipoi_borzoi.adapters.registry import METHODS, make_method
 from kipoi_borzoi.adapters.sites import AdapterSites, make_adapter
-from kipoi_borzoi.errors import ConfigError, WeightsError
+from kipoi_borzoi.errors import ConfigError, InputError, WeightsError
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.network.sites import Sites
 from kipoi_borzoi.network.span import Span
@@ -322,18 +321,26 @@ def test_other_networks_are_refused(network):
     )
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_squeeze_excite_after_the_crop_belongs_to_that_crop(network):
-    other = make_network(borzoi_like(), dtype="float32")
-    config = replace(other.config, heads=with_head(other.config, 2).heads).with_crop(1)
-    for name, refused in {"houlsby_se": True, "locon": False}.items():
-        shapes = Scheme(METHOD_CASES[name], config).shapes()
-        tensors = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
-        adapter = Adapter(Scheme(METHOD_CASES[name], config), tensors)
-        if refused:
-            with pytest.raises(WeightsError, match="after cropping 1 at each end, but the network crops 3"):
-                AdapterSites(other, adapter)
-        else:
-            AdapterSites(other, adapter)
+    x, last = random_dna(256, batch=1), len(network.units)
+    for name, crop in {"houlsby_se": 3, "locon": None}.items():
+        sites = adapt(network, METHOD_CASES[name])
+        assert sites.crop == crop
+        for bins in (3, 1):
+            layout = network.config.with_crop(bins).layout
+
+            def run(layout=layout, sites=sites):
+                out = Span.whole(layout.bins)
+                return network.run_units(x, 0, last, out, {}, sites, given=Span.whole(256), layout=layout)
+
+            if crop in (None, bins):
+                assert run().shape == (1, layout.bins, 10)
+            else:
+                with pytest.raises(
+                    InputError, match="when 3 are cropped at each end; it cannot be used with a crop of 1"
+                ):
+                    run()
 
 
 @pytest.mark.parametrize(

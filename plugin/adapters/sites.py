@@ -52,6 +52,7 @@ class AdapterSites(Sites):
         self.adapter = adapter
         scheme = adapter.scheme
         self.whole_units, self.first_unit = scheme.whole_units, scheme.first_unit
+        self.crop = scheme.config.crop if scheme.depends_on_crop else None
         self._inserts = scheme.inserts
         self._weights = {
             site: {
@@ -215,11 +216,6 @@ def _check_fits(network: Network, adapter: Adapter) -> None:
                 f"the adapter was made for another network: there {name} is {ours.get(name) or 'absent'},"
                 f" here {theirs.get(name) or 'absent'}"
             )
-    if adapter.scheme.depends_on_crop and wanted.crop != found.crop:
-        raise WeightsError(
-            f"the adapter averages over the bins that remain after cropping {wanted.crop} at each end,"
-            f" but the network crops {found.crop}"
-        )
 
 
 def _own_layer(leaf: Leaf, base: Mapping, tensors: Mapping[str, np.ndarray]):

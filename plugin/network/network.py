@@ -104,6 +104,11 @@ class Network(keras.Model):
         (batch, out.size, width) tensor
         """
         layout = (layout or self.layout).with_whole(run.whole_units)
+        if run.crop not in (None, layout.crop):
+            raise InputError(
+                f"the adapter averages over the bins that remain when {run.crop} are cropped at each end;"
+                f" it cannot be used with a crop of {layout.crop}"
+            )
         plan = layout.spans(first, last, out, keep or {})
         given = given or plan[0].input
         for index, spans in zip(range(first, last), plan, strict=True):
@@ -140,7 +145,16 @@ class Network(keras.Model):
         last = self.activation_names.index(name)
         for index, unit in enumerate(self.layout.units[: last + 1]):
             keep = {index: Span.whole(unit.skip_length)}
-            x = self.run_units(x, index, index + 1, Span.whole(unit.out_length), skips, run, keep=keep, given=Span.whole(unit.in_length))
+            x = self.run_units(
+                x,
+                index,
+                index + 1,
+                Span.whole(unit.out_length),
+                skips,
+                run,
+                keep=keep,
+                given=Span.whole(unit.in_length),
+            )
         return skips[last][0] if last in skips else x
 
     @property
@@ -238,5 +252,3 @@ def _zero_initializers(network: Network) -> None:
 def count_weights(network: Network) -> int:
     """Number of weights (scalars), statistics of batch norm included."""
     return sum(int(np.prod(variable.shape)) for variable in named_weights(network).values())
-
-

@@ -27,10 +27,14 @@ class Sites:
     whole_units : frozenset of str
         Names of the units whose every output depends on every position of theirs, because of what
         happens at one of their sites: they are computed over the whole level.
+    crop : int or None
+        The only crop (bins at each end) that the sites are meant for, where an average over the bins
+        that remain is part of what they compute; the network refuses another. None for any.
     """
 
     head = None
     whole_units: frozenset[str] = frozenset()
+    crop: int | None = None
 
     def __init__(self, gelu: str = "tanh"):
         if gelu not in GELUS:
