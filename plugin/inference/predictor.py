@@ -26,6 +26,10 @@ from kipoi_borzoi.sequence import reverse_complement, shift
 # bp of a tile of the stem: its widest activation then fits the last-level cache of a server CPU,
 # while the overlap with its neighbours (2 x 259 bp in Borzoi) costs 3 %.
 TILE_BP = 16_384
+# Deep levels would have few positions in such a tile, which convolutions over many channels run slowly:
+# from this stride on (bp per position) tiles are as many times longer.
+DEEP_STRIDE = 16
+DEEP_FACTOR = 8
 # bp that go through the network at a time; shorter windows are batched up to this.
 MICRO_BATCH_BP = 524_288
 
@@ -260,8 +264,11 @@ class Predictor:
         The local units before the first global one run tile by tile.
         """
         stem = min(unit, layout.stem)
-        if state.unit < stem:
-            state = self._through_tiles(state, stem, layout, precision)
+        while state.unit < stem:
+            deep = layout.stride(state.unit) >= DEEP_STRIDE
+            shallow = (unit for unit in range(state.unit + 1, stem) if layout.stride(unit) >= DEEP_STRIDE)
+            last = stem if deep else next(shallow, stem)
+            state = self._through_tiles(state, last, layout, precision, DEEP_FACTOR if deep else 1)
         if state.unit < unit:
             key = ("units", layout, state.unit, unit, tuple(state.skips), precision)
             function = self.cached(key, lambda: self._units_function(layout, state.unit, unit, list(state.skips)), precision)
@@ -287,10 +294,10 @@ class Predictor:
     def _as_tensor(self, y):
         return self.tensor(y) if isinstance(y, np.ndarray) else y
 
-    def _through_tiles(self, state: State, last: int, layout: Layout, precision: str) -> State:
-        """Run local units, tile by tile of the output of unit ``last - 1``."""
+    def _through_tiles(self, state: State, last: int, layout: Layout, precision: str, factor: int) -> State:
+        """Run local units, tile by tile (``factor`` times as long as usual) of the output of unit ``last - 1``."""
         first, parts = state.unit, []
-        for tile, like in self.tiles(layout, first, last):
+        for tile, like in self.tiles(layout, first, last, factor):
             given = tile_input(layout, tile, first, last)
             key = ("tile", layout, first, last, like, precision)
             function = self.cached(key, lambda like=like: self.tile_function(layout, like, first, last), precision)
@@ -298,7 +305,7 @@ class Predictor:
         y, *skips = (ops.concatenate(part, axis=1) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
         return State(last, y, {**state.skips, **dict(zip(layout.skips_out_of(first, last), skips, strict=True))})
 
-    def tiles(self, layout: Layout, first: int = 0, last: int | None = None) -> Iterator[tuple[Span, Span]]:
+    def tiles(self, layout: Layout, first: int = 0, last: int | None = None, factor: int = 1) -> Iterator[tuple[Span, Span]]:
         """Cut the output of the local units ``first`` to ``last`` (exclusive) into tiles.
 
         Beside each tile stands the one whose compiled function serves it: all tiles that touch neither
@@ -306,7 +313,7 @@ class Predictor:
         """
         last = layout.stem if last is None else last
         length, stride = layout.units[last - 1].out_length, layout.stride(last)
-        size = length if self.tile_bp is None else max(1, self.tile_bp // stride)
+        size = length if self.tile_bp is None else max(1, factor * self.tile_bp // stride)
         inner = Span(size, 2 * size, length) if 2 * size <= length else None
         reaches_in = inner is None or tile_input(layout, inner, first, last).start == 0
         if layout.seq_length % stride or reaches_in or length <= 2 * size:

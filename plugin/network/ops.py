@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import wraps
 
 import keras
+import numpy as np
 from keras import ops
 
 from kipoi_borzoi.network.span import Span, conv_input, conv_reach, pool_input, pool_offset
@@ -121,16 +122,14 @@ def repeat_twice(x):
 
 
 def framed_conv(convolve, x, kernel_size: int, dilation_rate: int, frame: int):
-    """Run the "valid" convolution ``convolve`` over ``x`` as a batch of frames of ``frame`` output positions."""
+    """Run the "valid" convolution ``convolve`` over ``x`` as a batch of frames of up to ``frame`` output positions."""
     reach = (kernel_size - 1) * dilation_rate
     batch, out_length, width = x.shape[0] or -1, x.shape[1] - reach, x.shape[2]
     frames = -(-out_length // frame)
-    x = pad_length(x, 0, frames * frame - out_length)
-    body = ops.reshape(x[:, : frames * frame], (-1, frames, frame, width))
-    # Each frame reads on into the first positions of the next one; the last reads the rest of x.
-    after = body[:, 1:, :reach]
-    rest = ops.expand_dims(x[:, frames * frame :], 1)
-    ahead = ops.concatenate([after, rest], axis=1)
-    y = convolve(ops.reshape(ops.concatenate([body, ahead], axis=2), (-1, frame + reach, width)))
+    frame = -(-out_length // frames)
+    # Each frame reads on into the next one; what the last reads beyond the end is cut off again.
+    positions = np.arange(frames)[:, None] * frame + np.arange(frame + reach)
+    positions = np.minimum(positions, x.shape[1] - 1).astype(np.int32)
+    y = convolve(ops.reshape(ops.take(x, positions, axis=1), (-1, frame + reach, width)))
     y = ops.reshape(y, (batch, frames * frame, y.shape[-1]))
-    return y[:, :out_length]
+    return y if frames * frame == out_length else y[:, :out_length]
