@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         the reader of the output has gone. Wrong usage exits with 2, as argparse does.
     """
     args = _parser().parse_args(argv)
-    handler = _show_log()
+    logger = logging.getLogger("kipoi_borzoi")
+    level, handler = logger.level, _show_log()
     try:
         status = args.run(args)
         sys.stdout.flush()
@@ -52,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         _report(error, args.debug)
         return 1
     finally:
-        logging.getLogger("kipoi_borzoi").removeHandler(handler)
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _parser() -> argparse.ArgumentParser:
