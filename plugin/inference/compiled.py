@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import keras
 
+from kipoi_borzoi.network.ops import by_shape
+
 
 def compiled(function: Callable, variables: list[keras.Variable]) -> Callable:
     """Compile ``function`` for repeated calls with tensors of the same shapes, without gradients.
@@ -21,17 +23,7 @@ def compiled(function: Callable, variables: list[keras.Variable]) -> Callable:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        traced = tf.function(function, autograph=False)
-        programs: dict = {}
-
-        # One program per set of shapes, kept here: tf.function would do so too, but warns of retracing.
-        def call(*args):
-            shapes = tuple((tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(args))
-            if shapes not in programs:
-                programs[shapes] = traced.get_concrete_function(*args)
-            return programs[shapes](*args)
-
-        return call
+        return by_shape(tf.function(function, autograph=False))
     if backend == "jax":
         import jax
 

@@ -44,11 +44,32 @@ def fused(function):
     def call(*args):
         if keras.backend.backend() != "tensorflow":
             return function(*args)
-        if "tensorflow" not in compiled:
+        if not compiled:
             import tensorflow as tf
 
-            compiled["tensorflow"] = tf.function(function, jit_compile=True, autograph=False)
-        return compiled["tensorflow"](*args)
+            compiled["function"] = tf.function(function, jit_compile=True, autograph=False)
+            compiled["by shape"] = by_shape(compiled["function"])
+        import tensorflow as tf
+
+        return compiled["by shape" if tf.executing_eagerly() else "function"](*args)
+
+    return call
+
+
+def by_shape(traced):
+    """Call a ``tf.function`` through one program per set of shapes and types, kept here.
+
+    It would keep them itself, but warns of every further one.
+    """
+    import tensorflow as tf
+
+    programs: dict = {}
+
+    def call(*args):
+        key = tuple((tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(args))
+        if key not in programs:
+            programs[key] = traced.get_concrete_function(*args)
+        return programs[key](*args)
 
     return call
 
