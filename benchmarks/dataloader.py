@@ -63,9 +63,10 @@ def main():
     parser.add_argument("--dtype", default="np.float32")
     options = parser.parse_args()
 
+    from kipoiseq.dataloaders import SeqIntervalDl as TheirLoader
+
     from kipoi_borzoi.dataloaders import FastaReader
     from kipoi_borzoi.dataloaders import SeqIntervalDl as OurLoader
-    from kipoiseq.dataloaders import SeqIntervalDl as TheirLoader
 
     with tempfile.TemporaryDirectory() as folder:
         fasta = options.fasta or str(Path(folder, "genome.fa"))

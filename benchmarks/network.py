@@ -42,7 +42,7 @@ WORKERS = ("ours", "ours, 90 tracks", "ours, bfloat16", "CREsted")
 def floating_point_operations(tracks=TRACKS):
     """Multiply-adds counted as two: (stem, rest) of one pass, attention by the position table."""
     widths, length, stem = [4, 512, 608, 736, 896, 1056, 1280, 1536], SEQ_LENGTH, 0
-    for level, (width, filters) in enumerate(zip(widths, widths[1:])):
+    for level, (width, filters) in enumerate(zip(widths, widths[1:], strict=False)):
         stem += 2 * length * (15 if level == 0 else 5) * width * filters
         length //= 2
     c, heads, key = 1536, 8, 64

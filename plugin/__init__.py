@@ -7,10 +7,10 @@ Kipoi's ``defined_as`` loader walk from the top-level name down to a class.
 
 import importlib
 
-from kipoi_borzoi._version import __version__
+from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
-    ["dataloaders", "errors", "genome", "inference", "kipoi_compat", "model", "network", "sequence", "tracks", "zoo"]
+    ["adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "model", "network", "sequence", "tracks", "zoo"]
 )
 _FUNCTIONS = {
     "zoo_init": "kipoi_borzoi.zoo",

@@ -3,8 +3,8 @@
 import gzip
 
 import pytest
-
 from genome_files import bgzip
+
 from kipoi_borzoi.dataloaders.bed import BedRecord, read_bed, read_bed_records
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.genome import Interval

@@ -16,8 +16,8 @@ import threading
 import time
 
 import pytest
-
 from http_server import Page, serve
+
 from kipoi_borzoi.errors import DownloadError, InputError
 from kipoi_borzoi.files import find_temporaries
 from kipoi_borzoi.zoo import cache, download

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-
 from genome_files import bgzip, one_hot_by_letter, random_sequence, reverse_complement_text, window, write_fasta
+
 from kipoi_borzoi.dataloaders import SeqIntervalDl
 from kipoi_borzoi.errors import InputError
 

@@ -8,8 +8,8 @@ import pickle
 
 import numpy as np
 import pytest
-
 from genome_files import bgzip, one_hot_by_letter, random_sequence, window, write_fasta
+
 from kipoi_borzoi.dataloaders import fasta_index
 from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.errors import InputError

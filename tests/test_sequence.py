@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from genome_files import one_hot_by_letter, random_sequence, reverse_complement_text
+
 from kipoi_borzoi.sequence import one_hot, reverse_complement, shift
 
 

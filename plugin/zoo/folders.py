@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kipoi_borzoi.errors import ZooError
-from kipoi_borzoi.files import fsync_directory, create_temporary, sweep_temporaries
+from kipoi_borzoi.files import create_temporary, fsync_directory, sweep_temporaries
 
 
 @contextmanager
