@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import keras
 import numpy as np
+from keras import ops
 
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.network.config import NetworkConfig
@@ -67,6 +68,8 @@ class Network(keras.Model):
         (batch, bins, tracks) float32
         """
         x = self.trunk(x, run=run, training=training)
+        if tracks is not None:
+            tracks = ops.cast(tracks, "int32")  # early releases of Keras 3 turn every tensor argument into floats
         return (run.head or self.head(head)).forward(x, run, tracks)
 
     def head(self, key: str | None = None) -> Head:
