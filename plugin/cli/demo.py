@@ -14,7 +14,7 @@ def add_parser(nouns) -> None:
         "result. Needs no network. Everything, Kipoi's configuration of the demo included, goes to one folder.",
         """
         kipoi-borzoi demo
-        kipoi-borzoi demo --out /tmp/demo
+        kipoi-borzoi demo --out results/demo
         """,
     )
     parser.add_argument("--out", default="demo_output", metavar="DIR", help="folder for the results (default: %(default)s)")
