@@ -179,7 +179,9 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
                 raise InputError(f"layer {index} does not exist: there are {len(names)}: {', '.join(names)}")
             layer = names[index]
         x = _single_input(x)
-        return sum(predictor.activation(x, layer) for predictor in self.predictors) / np.float32(len(self.predictors))
+        # The crop is this entry's own: the network may have been loaded for one with another.
+        outputs = (predictor.activation(x, layer, self.config.crop) for predictor in self.predictors)
+        return sum(outputs) / np.float32(len(self.predictors))
 
     def input_grad(
         self,

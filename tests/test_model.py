@@ -103,6 +103,14 @@ def test_activation_by_name_and_position(files, x):
         entry.predict_activation_on_batch(x, 99)
 
 
+def test_activation_has_the_entrys_own_crop_though_the_network_is_shared(files, x):
+    first, second = model(files, crop=3), model(files, crop=9)
+    assert second.predictors[0] is first.predictors[0]
+    wide, narrow = (entry.predict_activation_on_batch(x, "trunk") for entry in (first, second))
+    assert narrow.shape[1] == second.config.bins == first.config.bins - 12
+    np.testing.assert_allclose(narrow, wide[:, 6:-6], rtol=1e-4, atol=1e-5)
+
+
 def test_input_grad_predicts_small_changes(files, x, uncompiled):
     entry = model(files, view="logsum")
     soft = x[:1] * 0.9 + 0.025  # away from the ties of max pooling over one-hot input

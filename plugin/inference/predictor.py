@@ -215,7 +215,7 @@ class Predictor:
         """Windows that go through the network at a time."""
         return max(1, MICRO_BATCH_BP // self.config.seq_length)
 
-    def activation(self, x: np.ndarray, name: str) -> np.ndarray:
+    def activation(self, x: np.ndarray, name: str, crop: int | None = None) -> np.ndarray:
         """What comes out of one unit of the network, for each window; see `Network.activation`.
 
         Returns
@@ -223,8 +223,9 @@ class Predictor:
         (windows, positions, channels) float32
         """
         x = self.checked(x)
+        layout = self.layout(crop)
         function = self.cached(
-            ("activation", name), lambda: lambda window: self.network.activation(window, name, self.sites)
+            ("activation", name, layout), lambda: lambda window: self.network.activation(window, name, self.sites, layout)
         )
         return np.concatenate([ops.convert_to_numpy(function(self.tensor(x[i : i + 1]))) for i in range(len(x))])
 

@@ -76,11 +76,11 @@ class Network(keras.Model):
         """The layer of a head."""
         return self.heads[self.config.heads.index(self.config.head(key))]
 
-    def trunk(self, x, run: Sites = PLAIN, training: bool = False):
+    def trunk(self, x, run: Sites = PLAIN, training: bool = False, layout: Layout | None = None):
         """Everything before the heads: (batch, seq_length, 4) to (batch, bins, width)."""
-        out = Span.whole(self.layout.bins)
-        skips: dict = {}
-        x = self.run_units(x, 0, len(self.units), out, skips, run, training, given=Span.whole(self.layout.seq_length))
+        layout = layout or self.layout
+        out, given = Span.whole(layout.bins), Span.whole(layout.seq_length)
+        x = self.run_units(x, 0, len(self.units), out, {}, run, training, given=given, layout=layout)
         return activate(x, run.activation(self.config.activation))
 
     def run_units(self, x, first: int, last: int, out: Span, skips: dict, run: Sites = PLAIN, training: bool = False,
@@ -123,7 +123,7 @@ class Network(keras.Model):
                 skips[index] = (kept, spans.skip_out)
         return take(x, given, out)
 
-    def activation(self, x, name: str, run: Sites = PLAIN):
+    def activation(self, x, name: str, run: Sites = PLAIN, layout: Layout | None = None):
         """What comes out of a unit, whole: ``conv_dna``, ``res_tower.0``, ..., or ``trunk`` after the last activation.
 
         For the levels of a residual tower that is the representation before pooling, which the U-net
@@ -134,6 +134,8 @@ class Network(keras.Model):
         x : (batch, seq_length, 4) float
         name : str
             One of `activation_names`.
+        layout : Layout, optional
+            For another crop than the config's own.
 
         Raises
         ------
@@ -142,22 +144,15 @@ class Network(keras.Model):
         """
         if name not in self.activation_names:
             raise InputError(f"no layer {name!r}; the layers are: {', '.join(self.activation_names)}")
+        layout = layout or self.layout
         if name == "trunk":
-            return self.trunk(x, run)
+            return self.trunk(x, run, layout=layout)
         skips: dict = {}
         last = self.activation_names.index(name)
-        for index, unit in enumerate(self.layout.units[: last + 1]):
-            keep = {index: Span.whole(unit.skip_length)}
-            x = self.run_units(
-                x,
-                index,
-                index + 1,
-                Span.whole(unit.out_length),
-                skips,
-                run,
-                keep=keep,
-                given=Span.whole(unit.in_length),
-            )
+        for index, unit in enumerate(layout.units[: last + 1]):
+            keep, out = {index: Span.whole(unit.skip_length)}, Span.whole(unit.out_length)
+            given = Span.whole(unit.in_length)
+            x = self.run_units(x, index, index + 1, out, skips, run, keep=keep, given=given, layout=layout)
         return skips[last][0] if last in skips else x
 
     @property
