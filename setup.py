@@ -53,7 +53,15 @@ setup(
         "plot": ["matplotlib>=3.8,<4"],
         "parquet": ["pyarrow>=15"],
         "zarr": ["zarr>=2.16,<3"],  # kipoi's zarr writer knows only version 2
-        "test": ["pytest>=8", "build>=1", "matplotlib>=3.8,<4", "pyarrow>=15", "zarr>=2.16,<3"],
+        "anndata": ["anndata>=0.10.9,<0.13"],  # variant scores as .h5ad
+        "test": [
+            "pytest>=8",
+            "build>=1",
+            "matplotlib>=3.8,<4",
+            "pyarrow>=15",
+            "zarr>=2.16,<3",
+            "anndata>=0.10.9,<0.13",
+        ],
     },
     entry_points={"console_scripts": ["kipoi-borzoi = kipoi_borzoi.cli:main"]},
 )
