@@ -1,0 +1,1 @@
+"""Variant effects: from a VCF to scores per allele, track and gene."""
