@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +19,15 @@ _TREE_MAGIC = 0x78CA8C91  # of the list of contigs
 _INDEX_MAGIC = 0x2468ACE0
 _HEADER = struct.Struct("<IHHQQQHHQQIQ")
 _ZOOM = struct.Struct("<IIQQ")
+_SUMMARY = struct.Struct("<Qdddd")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a BigWig file says of its content: number of bases with a value, and the sum of the values."""
+
+    covered: int
+    total: float
 
 
 class BigWigReader(CoverageReader):
@@ -31,28 +41,25 @@ class BigWigReader(CoverageReader):
 
     kind = "BigWig"
 
-    def total(self) -> float:
-        """Sum over all bases of the file, from its header."""
-        if self._process != os.getpid():
-            self._open()
-            self._process = os.getpid()
-        return float(self._handle.header()["sumData"])
+    def total(self) -> float | None:
+        """Sum over all bases of the file, from its summary; None where the file has none."""
+        summary = check_structure(self._place)
+        return None if summary is None else summary.total
 
     def _open(self) -> dict[str, int]:
         import pyBigWig
 
-        check_structure(self._place)
+        summary = check_structure(self._place)
         try:
             self._handle = pyBigWig.open(str(self._place))
             contigs = self._handle.chroms()
-            covered = self._handle.header()["nBasesCovered"]
         except RuntimeError as error:
             raise InputError(
                 f"{self.path}: a BigWig file that cannot be opened: corrupt or truncated ({error}); copy or make it again"
             ) from error
         if not contigs:
             raise InputError(f"{self.path}: a BigWig file without contigs; make it again")
-        if not covered:
+        if summary is not None and not summary.covered:
             raise InputError(f"{self.path}: no data: the BigWig file has a header but no value; make it again")
         return contigs
 
@@ -63,8 +70,10 @@ class BigWigReader(CoverageReader):
             raise self._damaged(name, start, end, error) from error
 
 
-def check_structure(path: str | os.PathLike) -> None:
-    """Check that a file is BigWig and that its parts lie within it.
+def check_structure(path: str | os.PathLike) -> Summary | None:
+    """Check that a file is BigWig and that its parts lie within it; return its summary, None when there is none.
+
+    The summary is read here because the library's own function for it crashes on infinite values.
 
     Raises
     ------
@@ -101,9 +110,13 @@ def check_structure(path: str | os.PathLike) -> None:
         if summary:
             parts.append(("summary", summary, None))
         for level, _, zoom_data, zoom_index in _ZOOM.iter_unpack(zooms[: len(zooms) // _ZOOM.size * _ZOOM.size]):
-            parts += [(f"zoom level {level} data", zoom_data, None), (f"zoom level {level} index", zoom_index, _INDEX_MAGIC)]
+            parts += [
+                (f"zoom level {level} data", zoom_data, None),
+                (f"zoom level {level} index", zoom_index, _INDEX_MAGIC),
+            ]
         for what, offset, expected in parts:
-            if not _HEADER.size <= offset <= size - 4:
+            room = _SUMMARY.size if what == "summary" else 4
+            if not _HEADER.size <= offset <= size - room:
                 raise InputError(
                     f"{path}: the BigWig file is corrupt or truncated: its {what} should lie at offset {offset}, "
                     f"the file has {size} bytes; copy or make it again"
@@ -113,3 +126,8 @@ def check_structure(path: str | os.PathLike) -> None:
                 raise InputError(
                     f"{path}: the BigWig file is corrupt: no magic number of the {what} at offset {offset}; copy or make it again"
                 )
+        if not summary:
+            return None
+        handle.seek(summary)
+        covered, _, _, total, _ = _SUMMARY.unpack(handle.read(_SUMMARY.size))
+        return Summary(covered, total)

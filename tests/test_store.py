@@ -34,7 +34,9 @@ def some_tracks(count=5, **changes):
 
 
 def some_layout(count=6, **changes):
-    intervals = [Interval(f"chr{1 + number % 2}", 100 * number - 50, 100 * number - 50 + LENGTH) for number in range(count)]
+    intervals = [
+        Interval(f"chr{1 + number % 2}", 100 * number - 50, 100 * number - 50 + LENGTH) for number in range(count)
+    ]
     folds = ["fold10", "train", "fold9", "valid", "test", "train"][:count]
     return Layout(**{**dict(tracks=some_tracks(), transform="new", seq_length=LENGTH, crop_bp=CROP, bin_size=BIN,
                             intervals=intervals, example_folds=folds), **changes})  # fmt: skip
@@ -108,7 +110,9 @@ def test_folds_come_in_order(store):
 
 @pytest.mark.parametrize("rows", [[4, 0], [1, 2, 3], slice(1, 3), np.array([3]), [4, 3, 1, 0], [2, 2, 2, 2], []])
 def test_some_tracks(store, values, rows):
-    np.testing.assert_array_equal(store.targets(2, rows), values[1][2][:, rows if isinstance(rows, slice) else list(rows)])
+    np.testing.assert_array_equal(
+        store.targets(2, rows), values[1][2][:, rows if isinstance(rows, slice) else list(rows)]
+    )
 
 
 def test_numbers_out_of_range(store):

@@ -92,7 +92,9 @@ class Layout:
         if not self.intervals:
             raise InputError("a store needs at least one sequence")
         if len(self.intervals) != len(self.example_folds):
-            raise InputError(f"{len(self.intervals)} sequences, but {len(self.example_folds)} folds; one each is needed")
+            raise InputError(
+                f"{len(self.intervals)} sequences, but {len(self.example_folds)} folds; one each is needed"
+            )
         for number, (interval, fold) in enumerate(zip(self.intervals, self.example_folds, strict=True)):
             if interval.length != self.seq_length:
                 raise InputError(
@@ -190,7 +192,9 @@ class Store:
             except (KeyError, ValueError, OSError) as error:
                 raise InputError(f"{file_path}: damaged: {error}; build it again") from error
         if _key(meta, layout) != key:
-            raise InputError(f"{file_path}: damaged or edited: its description does not have the sha256 it is marked with")
+            raise InputError(
+                f"{file_path}: damaged or edited: its description does not have the sha256 it is marked with"
+            )
         n, length = len(layout.intervals), layout.seq_length
         expected = {
             "targets": (n, len(layout.tracks), layout.bins),
@@ -428,7 +432,9 @@ def begin(path: Path, replace: bool = False) -> Path:
     if target.exists() and not replace:
         raise InputError(f"{path}: a complete store is there already; name another folder, or replace it (--replace)")
     if path.is_dir() and not target.exists():
-        foreign = [entry.name for entry in os.scandir(path) if not entry.name.startswith(".") and entry.name != WORK_NAME]
+        foreign = [
+            entry.name for entry in os.scandir(path) if not entry.name.startswith(".") and entry.name != WORK_NAME
+        ]
         if foreign:
             raise InputError(
                 f"{path}: the folder is not empty and no store ({', '.join(sorted(foreign)[:3])}); name a new folder"
@@ -444,9 +450,14 @@ def begin(path: Path, replace: bool = False) -> Path:
 def create_arrays(file: h5py.File, layout: Layout) -> None:
     """Create the empty arrays of a store in a new HDF5 file."""
     n = len(layout.intervals)
-    bases, known = -(-layout.seq_length // 4), -(-layout.seq_length // 8)
     shape, chunk = (n, len(layout.tracks), layout.bins), (1, 1, layout.bins)
     file.create_dataset("targets", shape, np.float16, chunks=chunk, **FILTERS)
+    create_sequence_arrays(file, n, layout.seq_length)
+
+
+def create_sequence_arrays(file: h5py.File, n: int, length: int) -> None:
+    """Create the empty arrays for ``n`` sequences of ``length`` bp."""
+    bases, known = -(-length // 4), -(-length // 8)
     file.create_dataset("bases", (n, bases), np.uint8, chunks=(1, bases), fletcher32=True)
     file.create_dataset("known", (n, known), np.uint8, chunks=(1, known), compression="gzip", fletcher32=True)
     file.create_dataset("unknown", (n,), np.int64)
