@@ -63,7 +63,11 @@ def plain_target(values, start, end, row, transform, crop, width, black=(), quan
         if stat.endswith("_sqrt"):
             y = math.sqrt(1 + y) - 1 if transform == "new" else y**0.75
         if y > clip_soft:
-            y = clip_soft - 1 + math.sqrt(y - clip_soft + 1) if transform == "new" else clip_soft + math.sqrt(y - clip_soft)
+            y = (
+                clip_soft - 1 + math.sqrt(y - clip_soft + 1)
+                if transform == "new"
+                else clip_soft + math.sqrt(y - clip_soft)
+            )
         y = min(y, clip)
         if transform == "old":
             y *= scale

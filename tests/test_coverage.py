@@ -93,7 +93,9 @@ def test_readers_work_in_other_processes_and_after_closing(request, kind):
 def test_total_of_a_bigwig(bigwig, w5, coverage):
     expected = sum(float(np.nansum(array.astype(float))) for array in coverage.values())
     with open_coverage(bigwig) as reader:
-        assert reader.total() == pytest.approx(expected, rel=1e-5)  # the header's sum is kept in single steps by the library
+        assert reader.total() == pytest.approx(
+            expected, rel=1e-5
+        )  # the header's sum is kept in single steps by the library
         reader.close()
         assert reader.total() == pytest.approx(expected, rel=1e-5)
     assert open_coverage(w5).total() is None
@@ -206,7 +208,9 @@ def test_blacklist_stretches(tmp_path):
 def test_contigs_must_be_those_of_the_genome(bigwig):
     reader = open_coverage(bigwig)
     assert reader.resolve("1", 3000) == "chr1"
-    with pytest.raises(InputError, match="x.bed: contig 'chr1' is 3000 bp long in .*a.bw, but 2999 bp in the genome.*assembly"):
+    with pytest.raises(
+        InputError, match="x.bed: contig 'chr1' is 3000 bp long in .*a.bw, but 2999 bp in the genome.*assembly"
+    ):
         reader.resolve("chr1", 2999, "x.bed: ")
     with pytest.raises(InputError, match="contig 'chrX' is not in .*a.bw, so there is no coverage for it"):
         reader.resolve("chrX")
@@ -355,7 +359,9 @@ def test_calicos_recorded_targets(shared_data):
         y = np.array([read_target(reader, window, track(row), recipe, black) for window in windows])
         limit = np.quantile(y.astype(float), option("--clip_pct", 0.9999999))
         y = np.minimum(y, limit.astype(np.float16))
-        bases = np.array([np.nan_to_num(reader.read(window)) for window in windows])[:, recipe.crop_bp : -recipe.crop_bp]
+        bases = np.array([np.nan_to_num(reader.read(window)) for window in windows])[
+            :, recipe.crop_bp : -recipe.crop_bp
+        ]
         over = bases.reshape(*y.shape, width).max(axis=-1) >= 65504
         assert 0 < over.sum() < 20
         steps = np.abs(y.view(np.int16).astype(int) - recorded[key].view(np.int16).astype(int))

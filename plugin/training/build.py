@@ -29,6 +29,7 @@ from kipoi_borzoi.errors import InputError, KipoiBorzoiError
 from kipoi_borzoi.files import atomic_write, sha256_of_file, sweep_temporaries
 from kipoi_borzoi.tracks import Tracks, check_transform, read_tracks
 from kipoi_borzoi.training import store as stores
+from kipoi_borzoi.training.h5_file import create_h5
 from kipoi_borzoi.training.store import FILE_NAME, FILTERS, WORK_NAME, Layout, Store
 from kipoi_borzoi.training.windows import Windows, fold_overlaps, read_windows
 from kipoi_borzoi.training.workers import run_jobs
@@ -314,11 +315,9 @@ def _writing(out: Path):
         yield
     except KipoiBorzoiError:
         raise
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "write failed" not in str(error):  # what h5py says on a full disk
-            raise
+    except OSError as error:
         raise InputError(
-            f"{out}: cannot be written ({error}); is the disk full or read-only? Mend that and run the same command again: "
+            f"{out}: cannot be written ({error.strerror or error}); is the disk full or read-only? Mend that and run the same command again: "
             "finished parts are kept"
         ) from error
 
@@ -367,8 +366,13 @@ def make_part(job: Job, row: int | None, tick: Callable[[int], None]) -> dict:
         return found
     before = None if source is None else os.stat(source)
     with atomic_write(place) as temporary:
-        with h5py.File(temporary, "w") as file:
-            described = _write_sequences(file, job, tick) if row is None else _write_track(file, job, row, tick)
+        with create_h5(temporary) as (file, check):
+
+            def step() -> None:
+                check()
+                tick(1)
+
+            described = _write_sequences(file, job, step) if row is None else _write_track(file, job, row, step)
             described.update({"key": key, "coverage": sha256, "what": what})
             file.attrs["part"] = json.dumps(described)
         if source is not None:
@@ -413,7 +417,7 @@ def _read_part(place: Path, source: Path | None, sha256: str | None, key: str) -
     return described
 
 
-def _write_sequences(file: h5py.File, job: Job, tick: Callable[[int], None]) -> dict:
+def _write_sequences(file: h5py.File, job: Job, step: Callable[[], None]) -> dict:
     layout = job.layout
     n, length = len(layout.intervals), layout.seq_length
     stores.create_sequence_arrays(file, n, length)
@@ -422,11 +426,11 @@ def _write_sequences(file: h5py.File, job: Job, tick: Callable[[int], None]) -> 
         for number, interval in enumerate(layout.intervals):
             letters = np.frombuffer(fasta.fetch(interval).encode(), dtype=np.uint8)
             digest.update(stores.write_sequence(file, number, _LETTER_CODES[letters], length, str(interval)))
-            tick(1)
+            step()
     return {"digest": digest.hexdigest()}
 
 
-def _write_track(file: h5py.File, job: Job, row: int, tick: Callable[[int], None]) -> dict:
+def _write_track(file: h5py.File, job: Job, row: int, step: Callable[[], None]) -> dict:
     layout = job.layout
     track = layout.tracks.select([int(layout.tracks.index[row])])
     shape = (len(layout.intervals), layout.bins)
@@ -442,7 +446,7 @@ def _write_track(file: h5py.File, job: Job, row: int, tick: Callable[[int], None
             data[number] = values
             digest.update(values)
             counts += np.bincount(values.view(np.uint16), minlength=1 << 16)
-            tick(1)
+            step()
     if job.clip_quantile is not None:
         limit = np.float16(_quantile(counts, job.clip_quantile))
         digest = hashlib.sha256()
@@ -476,7 +480,7 @@ def _pack(job: Job, target: Path, parts: list[dict], source: dict, progress: boo
     block = max(1, _BLOCK_BYTES // (2 * rows * layout.bins))
     with atomic_write(target) as temporary:
         with (
-            h5py.File(temporary, "w") as file,
+            create_h5(temporary) as (file, check),
             tqdm(total=n, unit="example", desc="packing", disable=not progress) as bar,
         ):
             stores.create_arrays(file, layout)
@@ -495,6 +499,7 @@ def _pack(job: Job, target: Path, parts: list[dict], source: dict, progress: boo
                     for row in range(rows):
                         mask, chunk = chunks[row][place]
                         file["targets"].id.write_direct_chunk((number, row, 0), chunk, mask)
+                check()
                 bar.update(len(numbers))
             digests = [part["digest"] for part in parts]
             stores.finish(file, layout, digests[1:], digests[0], source)

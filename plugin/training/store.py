@@ -36,9 +36,10 @@ import h5py
 import numpy as np
 
 from kipoi_borzoi.errors import InputError
-from kipoi_borzoi.files import commit, create_temporary, sweep_temporaries
+from kipoi_borzoi.files import atomic_write, sweep_temporaries
 from kipoi_borzoi.genome import Interval
 from kipoi_borzoi.tracks import Tracks, check_transform
+from kipoi_borzoi.training.h5_file import create_h5
 
 FORMAT = "kipoi-borzoi store"
 VERSION = 1
@@ -366,8 +367,9 @@ class StoreWriter:
 
     def __enter__(self) -> StoreWriter:
         target = begin(self.path, self._replace)
-        self._temporary = create_temporary(target)
-        self._file = h5py.File(self._temporary, "w")
+        self._stack = contextlib.ExitStack()
+        temporary = self._stack.enter_context(atomic_write(target))
+        self._file, self._check = self._stack.enter_context(create_h5(temporary))
         create_arrays(self._file, self.layout)
         self._digests = [hashlib.sha256() for _ in range(len(self.layout.tracks))]
         self._sequences = hashlib.sha256()
@@ -401,21 +403,19 @@ class StoreWriter:
         self._file["targets"][number] = values
         for digest, row in zip(self._digests, values, strict=True):
             digest.update(row)
+        self._check()
         self.written += 1
 
-    def __exit__(self, kind, error, trace) -> None:
-        try:
-            if kind is None:
-                if self.written != len(self.layout.intervals):
-                    raise InputError(f"{self.written} examples were written, but {len(self.layout.intervals)} are due")
-                digests = [digest.hexdigest() for digest in self._digests]
-                finish(self._file, self.layout, digests, self._sequences.hexdigest(), self.source)
-                self._file.close()
-                commit(self._temporary, self.path / FILE_NAME)
-        finally:
-            with contextlib.suppress(Exception):
-                self._file.close()
-            self._temporary.unlink(missing_ok=True)
+    def __exit__(self, *exception) -> None:
+        with self._stack:
+            if exception[0] is not None:
+                # An error must reach the contexts below, or they would give the unfinished file its name.
+                self._stack.__exit__(*exception)
+                return
+            if self.written != len(self.layout.intervals):
+                raise InputError(f"{self.written} examples were written, but {len(self.layout.intervals)} are due")
+            digests = [digest.hexdigest() for digest in self._digests]
+            finish(self._file, self.layout, digests, self._sequences.hexdigest(), self.source)
 
 
 def begin(path: Path, replace: bool = False) -> Path:
