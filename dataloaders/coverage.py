@@ -250,3 +250,24 @@ def pool(values: np.ndarray, width: int, sum_stat: str) -> np.ndarray:
     if how == "max":
         return bins.max(axis=1).astype(np.float64)
     return bins.sum(axis=1, dtype=np.float64) if how == "sum" else bins.mean(axis=1, dtype=np.float64)
+
+
+def bins_of(seq_length: int, crop_bp: int, pool_width: int) -> int:
+    """Number of bins of a window of ``seq_length`` bp without ``crop_bp`` at each end.
+
+    Raises
+    ------
+    InputError
+        When the rest is no positive multiple of ``pool_width``.
+    """
+    if pool_width < 1 or crop_bp < 0 or seq_length < 1:
+        raise InputError(
+            f"window of {seq_length} bp, crop of {crop_bp} bp, bins of {pool_width} bp: expected positive numbers (crop 0 or more)"
+        )
+    rest = seq_length - 2 * crop_bp
+    if rest < pool_width or rest % pool_width:
+        raise InputError(
+            f"a window of {seq_length} bp leaves {rest} bp after a crop of {crop_bp} bp at each end, "
+            f"expected a positive multiple of the bin size, {pool_width} bp"
+        )
+    return rest // pool_width

@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 
 from kipoi_borzoi._version import __version__
-from kipoi_borzoi.dataloaders.coverage import Blacklist, Recipe, locate_coverage, open_coverage, read_target
+from kipoi_borzoi.dataloaders.coverage import Blacklist, Recipe, bins_of, locate_coverage, open_coverage, read_target
 from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.errors import InputError, KipoiBorzoiError
 from kipoi_borzoi.files import atomic_write, sha256_of_file, sweep_temporaries
@@ -193,7 +193,7 @@ def read_sources(
         raise InputError(f"{sources.targets}: {error}") from None
     fasta = FastaReader(sources.fasta)
     windows = read_windows(sources.sequences, fasta, seq_length, recipe.crop_bp)
-    stores.check_lengths(windows.seq_length, recipe.crop_bp, recipe.pool_width)
+    bins_of(windows.seq_length, recipe.crop_bp, recipe.pool_width)
     if sources.blacklist:
         Blacklist(sources.blacklist).check_contigs(fasta.contigs)
     lengths = {name: fasta.contigs[fasta.resolve(name)] for name in dict.fromkeys(i.chrom for i in windows.intervals)}

@@ -35,6 +35,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from kipoi_borzoi.dataloaders.coverage import bins_of
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.files import atomic_write, sweep_temporaries
 from kipoi_borzoi.genome import Interval
@@ -89,7 +90,7 @@ class Layout:
         object.__setattr__(self, "intervals", tuple(self.intervals))
         object.__setattr__(self, "example_folds", tuple(self.example_folds))
         check_transform(self.transform)
-        check_lengths(self.seq_length, self.crop_bp, self.bin_size)
+        bins_of(self.seq_length, self.crop_bp, self.bin_size)
         if not self.intervals:
             raise InputError("a store needs at least one sequence")
         if len(self.intervals) != len(self.example_folds):
@@ -107,26 +108,12 @@ class Layout:
     @property
     def bins(self) -> int:
         """Bins of the targets."""
-        return (self.seq_length - 2 * self.crop_bp) // self.bin_size
+        return bins_of(self.seq_length, self.crop_bp, self.bin_size)
 
     @property
     def folds(self) -> tuple[str, ...]:
         """Names of the folds: train, valid, test first, others in natural order."""
         return tuple(sorted(set(self.example_folds), key=_fold_key))
-
-
-def check_lengths(seq_length: int, crop_bp: int, bin_size: int) -> None:
-    """Raise InputError unless a window of ``seq_length`` bp without ``crop_bp`` at each end divides into bins."""
-    if bin_size < 1 or crop_bp < 0 or seq_length < 1:
-        raise InputError(
-            f"seq_length {seq_length}, crop_bp {crop_bp}, bin size {bin_size}: expected positive numbers of bp (crop 0 or more)"
-        )
-    rest = seq_length - 2 * crop_bp
-    if rest < bin_size or rest % bin_size:
-        raise InputError(
-            f"a window of {seq_length} bp leaves {rest} bp after a crop of {crop_bp} bp at each end, "
-            f"expected a positive multiple of the bin size, {bin_size} bp"
-        )
 
 
 class Store:
