@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from keras import ops
@@ -110,6 +111,13 @@ class Options:
         return total if passes == 1 else total / total.dtype.type(passes)
 
 
+class Stems(Protocol):
+    """Gives the state of windows (n, seq_length, 4) after as many units as it knows."""
+
+    def state(self, predictor: Predictor, x: np.ndarray, layout: Layout, precision: str) -> State:
+        """The state to go on from."""
+
+
 class Predictor:
     """Predicts coverage with one network.
 
@@ -169,6 +177,7 @@ class Predictor:
         rc: bool = False,
         shifts: Sequence[int] = (0,),
         precision: str = "float32",
+        stems: Stems | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Predict coverage, a few windows at a time.
 
@@ -189,6 +198,8 @@ class Predictor:
         shifts : sequence of int
             bp by which the sequence is moved (right when positive); predictions are averaged.
         precision : {'float32', 'mixed_bfloat16'}
+        stems : Stems, optional
+            Where the stem's states come from, such as `kipoi_borzoi.inference.recent`; None computes them.
 
         Yields
         ------
@@ -206,7 +217,8 @@ class Predictor:
         for start in range(0, len(x), self.micro_batch):
             total = None
             for moved, reverse in options.passes(x[start : start + self.micro_batch]):
-                coverage = options.restored(self.finish(self.begin(moved), options, reverse), reverse)
+                state = self.begin(moved) if stems is None else stems.state(self, moved, options.layout, precision)
+                coverage = options.restored(self.finish(state, options, reverse), reverse)
                 total = coverage if total is None else total + coverage
             yield start, options.mean(total)
 
@@ -342,14 +354,13 @@ class Predictor:
         length, stride = layout.units[last - 1].out_length, layout.stride(last)
         size = length if self.tile_bp is None else max(1, factor * self.tile_bp // stride)
         inner = Span(size, 2 * size, length) if 2 * size <= length else None
-        reaches_in = inner is None or tile_input(layout, inner, first, last).start == 0
+        reaches_in = inner is None or touches(layout, inner, first, last)[0]
         if layout.seq_length % stride or reaches_in or length <= 2 * size:
             yield Span.whole(length), Span.whole(length)
             return
-        in_length = layout.units[first].in_length
         for start in range(0, length, size):
             tile = Span(start, min(start + size, length), length)
-            yield tile, inner if 0 < start and tile_input(layout, tile, first, last).end < in_length else tile
+            yield tile, inner if 0 < start and not touches(layout, tile, first, last)[1] else tile
 
     def tile_function(self, layout: Layout, tile: Span, first: int = 0, last: int | None = None):
         """The function for one tile: input of unit ``first`` to (output, representation, representation, ...)."""
@@ -423,6 +434,12 @@ def tile_input(layout: Layout, tile: Span, first: int = 0, last: int | None = No
     """The stretch of the input of unit ``first`` that a tile of the output of unit ``last - 1`` depends on."""
     last = layout.stem if last is None else last
     return layout.spans(first, last, tile, layout.owned(first, last, tile))[0].input
+
+
+def touches(layout: Layout, tile: Span, first: int, last: int) -> tuple[bool, bool]:
+    """Whether what a tile depends on reaches the start, and the end, of any level on the way."""
+    inputs = [spans.input for spans in layout.spans(first, last, tile, layout.owned(first, last, tile))]
+    return any(span.start == 0 for span in inputs), any(span.end == span.length for span in inputs)
 
 
 def _held_skips(held: tuple[tuple[int, Span], ...], tensors) -> dict:
