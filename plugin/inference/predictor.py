@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from keras import ops
@@ -46,13 +47,24 @@ class State:
         The next unit to run.
     y : (n, positions, channels) tensor
         Its input; an array before the first unit.
-    skips : dict of unit index to tensor
-        Representations over their whole level that later units add.
+    skips : dict of unit index to (tensor, Span)
+        Representations that later units add, each with the stretch of its level that is held (at least
+        what they need of it; a pass itself holds the whole level).
     """
 
     unit: int
     y: object
     skips: dict
+
+    @property
+    def held(self) -> tuple[tuple[int, Span], ...]:
+        """Which stretch of which representation is held."""
+        return tuple((index, span) for index, (_, span) in self.skips.items())
+
+    @property
+    def tensors(self) -> list:
+        """The representations, in the order of `held`."""
+        return [tensor for tensor, _ in self.skips.values()]
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,13 @@ class Options:
         """The mean over all passes, from their sum."""
         passes = len(self.shifts) * (2 if self.rc else 1)
         return total if passes == 1 else total / total.dtype.type(passes)
+
+
+class Stems(Protocol):
+    """Gives the state of windows (n, seq_length, 4) after as many units as it knows."""
+
+    def state(self, predictor: Predictor, x: np.ndarray, layout: Layout, precision: str) -> State:
+        """The state to go on from."""
 
 
 class Predictor:
@@ -158,6 +177,7 @@ class Predictor:
         rc: bool = False,
         shifts: Sequence[int] = (0,),
         precision: str = "float32",
+        stems: Stems | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Predict coverage, a few windows at a time.
 
@@ -178,6 +198,8 @@ class Predictor:
         shifts : sequence of int
             bp by which the sequence is moved (right when positive); predictions are averaged.
         precision : {'float32', 'mixed_bfloat16'}
+        stems : Stems, optional
+            Where the stem's states come from, such as `kipoi_borzoi.inference.recent`; None computes them.
 
         Yields
         ------
@@ -195,7 +217,8 @@ class Predictor:
         for start in range(0, len(x), self.micro_batch):
             total = None
             for moved, reverse in options.passes(x[start : start + self.micro_batch]):
-                coverage = options.restored(self.finish(self.begin(moved), options, reverse), reverse)
+                state = self.begin(moved) if stems is None else stems.state(self, moved, options.layout, precision)
+                coverage = options.restored(self.finish(state, options, reverse), reverse)
                 total = coverage if total is None else total + coverage
             yield start, options.mean(total)
 
@@ -271,11 +294,10 @@ class Predictor:
             last = stem if deep else next(shallow, stem)
             state = self._through_tiles(state, last, layout, precision, DEEP_FACTOR if deep else 1)
         if state.unit < unit:
-            key = ("units", layout, state.unit, unit, tuple(state.skips), precision)
-            function = self.cached(key, lambda: self._units_function(layout, state.unit, unit, list(state.skips)), precision)
-            y, *kept = function(self._as_tensor(state.y), *state.skips.values())
-            names = [*state.skips, *layout.skips_out_of(state.unit, unit)]
-            state = State(unit, y, dict(zip(names, kept, strict=True)))
+            key = ("units", layout, state.unit, unit, state.held, precision)
+            function = self.cached(key, lambda: self._units_function(layout, state.unit, unit, state.held), precision)
+            y, *kept = function(self._as_tensor(state.y), *state.tensors)
+            state = State(unit, y, {**state.skips, **_whole_skips(layout, layout.skips_out_of(state.unit, unit), kept)})
         return state
 
     def finish(self, state: State, options: Options, reverse: bool = False) -> np.ndarray:
@@ -288,9 +310,9 @@ class Predictor:
         tracks = options.other if reverse else options.tracks
         state = self.advance(state, max(state.unit, layout.stem), layout, precision)
         columns = [] if tracks is None else [ops.convert_to_tensor(tracks, dtype="int32")]
-        key = ("rest", layout, state.unit, tuple(state.skips), head, tracks is None, precision)
-        function = self.cached(key, lambda: self._rest_function(layout, state.unit, list(state.skips), head), precision)
-        return ops.convert_to_numpy(function(self._as_tensor(state.y), *state.skips.values(), *columns))
+        key = ("rest", layout, state.unit, state.held, head, tracks is None, precision)
+        function = self.cached(key, lambda: self._rest_function(layout, state.unit, state.held, head), precision)
+        return ops.convert_to_numpy(function(self._as_tensor(state.y), *state.tensors, *columns))
 
     def _as_tensor(self, y):
         return self.tensor(y) if isinstance(y, np.ndarray) else y
@@ -299,12 +321,28 @@ class Predictor:
         """Run local units, tile by tile (``factor`` times as long as usual) of the output of unit ``last - 1``."""
         first, parts = state.unit, []
         for tile, like in self.tiles(layout, first, last, factor):
-            given = tile_input(layout, tile, first, last)
-            key = ("tile", layout, first, last, like, precision)
-            function = self.cached(key, lambda like=like: self.tile_function(layout, like, first, last), precision)
-            parts.append(function(self._as_tensor(state.y[:, given.start : given.end])))
+            parts.append(self.tile(state.y, layout, tile, like, precision, first, last))
         y, *skips = (ops.concatenate(part, axis=1) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
-        return State(last, y, {**state.skips, **dict(zip(layout.skips_out_of(first, last), skips, strict=True))})
+        return State(last, y, {**state.skips, **_whole_skips(layout, layout.skips_out_of(first, last), skips)})
+
+    def tile(self, y, layout: Layout, tile: Span, like: Span, precision: str, first: int = 0, last: int | None = None):
+        """Compute one tile of the output of unit ``last - 1`` by the compiled function of the tile ``like``.
+
+        Parameters
+        ----------
+        y : (n, positions, channels) array or tensor
+            The whole input of unit ``first``.
+        like : Span
+            As long as ``tile``; where one of them touches an end of the window, the same tile.
+
+        Returns
+        -------
+        (output, representation, ...) : the representations over what `Layout.owned` gives, in that order
+        """
+        given = tile_input(layout, tile, first, last)
+        key = ("tile", layout, first, last, like, precision)
+        function = self.cached(key, lambda: self.tile_function(layout, like, first, last), precision)
+        return function(self._as_tensor(y[:, given.start : given.end]))
 
     def tiles(self, layout: Layout, first: int = 0, last: int | None = None, factor: int = 1) -> Iterator[tuple[Span, Span]]:
         """Cut the output of the local units ``first`` to ``last`` (exclusive) into tiles.
@@ -316,19 +354,18 @@ class Predictor:
         length, stride = layout.units[last - 1].out_length, layout.stride(last)
         size = length if self.tile_bp is None else max(1, factor * self.tile_bp // stride)
         inner = Span(size, 2 * size, length) if 2 * size <= length else None
-        reaches_in = inner is None or tile_input(layout, inner, first, last).start == 0
+        reaches_in = inner is None or touches(layout, inner, first, last)[0]
         if layout.seq_length % stride or reaches_in or length <= 2 * size:
             yield Span.whole(length), Span.whole(length)
             return
-        in_length = layout.units[first].in_length
         for start in range(0, length, size):
             tile = Span(start, min(start + size, length), length)
-            yield tile, inner if 0 < start and tile_input(layout, tile, first, last).end < in_length else tile
+            yield tile, inner if 0 < start and not touches(layout, tile, first, last)[1] else tile
 
     def tile_function(self, layout: Layout, tile: Span, first: int = 0, last: int | None = None):
         """The function for one tile: input of unit ``first`` to (output, representation, representation, ...)."""
         last = layout.stem if last is None else last
-        keep = _tile_skips(layout, tile, first, last)
+        keep = layout.owned(first, last, tile)
 
         def run(x):
             skips: dict = {}
@@ -337,25 +374,25 @@ class Predictor:
 
         return run
 
-    def _units_function(self, layout: Layout, first: int, last: int, indices: list[int]):
-        """The function for whole units: (input, representations...) to (output, representations...)."""
+    def _units_function(self, layout: Layout, first: int, last: int, held: tuple[tuple[int, Span], ...]):
+        """The function for whole units: (input, representations...) to (output, new representations...)."""
         kept = layout.skips_out_of(first, last)
         keep = {index: Span.whole(layout.units[index].skip_length) for index in kept}
 
         def run(y, *given_skips):
-            skips = _whole_skips(layout, indices, given_skips)
+            skips = _held_skips(held, given_skips)
             out, given = Span.whole(layout.units[last - 1].out_length), Span.whole(layout.units[first].in_length)
             y = self.network.run_units(y, first, last, out, skips, self.sites, keep=keep, given=given, layout=layout)
-            return (y, *given_skips, *(skips[index][0] for index in kept))
+            return (y, *(skips[index][0] for index in kept))
 
         return run
 
-    def _rest_function(self, layout: Layout, first: int, indices: list[int], head: str | None):
+    def _rest_function(self, layout: Layout, first: int, held: tuple[tuple[int, Span], ...], head: str | None):
         """The function for everything from unit ``first`` on: (input, representations..., [tracks]) to coverage."""
 
         def run(y, *rest):
-            skips = _whole_skips(layout, indices, rest)
-            tracks = rest[len(indices)] if len(rest) > len(indices) else None
+            skips = _held_skips(held, rest)
+            tracks = rest[len(held)] if len(rest) > len(held) else None
             if first < len(layout.units):
                 out, given = Span.whole(layout.bins), Span.whole(layout.units[first].in_length)
                 y = self.network.run_units(
@@ -396,26 +433,23 @@ def _layout_with_crop(config, crop: int) -> Layout:
 def tile_input(layout: Layout, tile: Span, first: int = 0, last: int | None = None) -> Span:
     """The stretch of the input of unit ``first`` that a tile of the output of unit ``last - 1`` depends on."""
     last = layout.stem if last is None else last
-    return layout.spans(first, last, tile, _tile_skips(layout, tile, first, last))[0].input
+    return layout.spans(first, last, tile, layout.owned(first, last, tile))[0].input
 
 
-def _tile_skips(layout: Layout, tile: Span, first: int, last: int) -> dict[int, Span]:
-    """The stretch of each representation that belongs to a tile, by unit."""
-    skips = {}
-    for index in layout.skips_out_of(first, last):
-        length = layout.units[index].skip_length
-        factor = length // tile.length
-        whole = tile.size == tile.length
-        skips[index] = Span.whole(length) if whole else Span(tile.start * factor, tile.end * factor, length)
-    return skips
+def touches(layout: Layout, tile: Span, first: int, last: int) -> tuple[bool, bool]:
+    """Whether what a tile depends on reaches the start, and the end, of any level on the way."""
+    inputs = [spans.input for spans in layout.spans(first, last, tile, layout.owned(first, last, tile))]
+    return any(span.start == 0 for span in inputs), any(span.end == span.length for span in inputs)
+
+
+def _held_skips(held: tuple[tuple[int, Span], ...], tensors) -> dict:
+    """Representations and their spans, as `Network.run_units` takes them."""
+    return {index: (tensor, span) for (index, span), tensor in zip(held, tensors, strict=False)}
 
 
 def _whole_skips(layout: Layout, indices: list[int], tensors) -> dict:
-    """Representations over their whole level, as `Network.run_units` takes them."""
-    return {
-        index: (tensor, Span.whole(layout.units[index].skip_length))
-        for index, tensor in zip(indices, tensors, strict=False)
-    }
+    """Representations over their whole level."""
+    return _held_skips(tuple((index, Span.whole(layout.units[index].skip_length)) for index in indices), tensors)
 
 
 def _checked_tracks(tracks, units: int) -> np.ndarray | None:
