@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from kipoi_borzoi.dataloaders.text import read_lines
@@ -21,8 +22,9 @@ class Gene:
     Attributes
     ----------
     gene_id : str
-        With its version, as written. Unique together with ``chrom`` and ``strand``: some annotations use one
-        identifier for the copies on X and Y.
+        With its version, as written. Unique together with ``chrom``: some annotations use one identifier for the
+        copies on X and Y. Where one stands on both strands of a contig, these are two genes, and the strand
+        is put behind it: ``ID(+)``, ``ID(-)``.
     name : str
         ``gene_name``; empty when there is none. It may be shared by several genes.
     chrom : str
@@ -94,7 +96,14 @@ def read_gtf(path: str | os.PathLike) -> list[Gene]:
             exons.setdefault((gene_id, fields[0], fields[6]), []).append((start - 1, end))
     if not exons:
         raise InputError(f"{path}: no exons in it: gene scores need lines whose third column is 'exon'")
-    return [Gene(key[0], names.get(key[0], ""), key[1], key[2], _union(parts)) for key, parts in exons.items()]
+    strands = Counter((gene_id, chrom) for gene_id, chrom, _ in exons)
+    return [
+        Gene(
+            gene_id if strands[gene_id, chrom] == 1 else f"{gene_id}({strand})",
+            names.get(gene_id, ""), chrom, strand, _union(parts),
+        )
+        for (gene_id, chrom, strand), parts in exons.items()
+    ]  # fmt: skip
 
 
 _CONVERT = "convert it: gffread in.gff3 -T -o out.gtf"
