@@ -8,10 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from kipoi_borzoi._version import __version__
 from kipoi_borzoi.dataloaders.bed import read_bed_records
@@ -19,7 +16,7 @@ from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.dataloaders.gtf import read_gtf
 from kipoi_borzoi.dataloaders.vcf import VcfReader
 from kipoi_borzoi.errors import InputError
-from kipoi_borzoi.files import sha256_of_file
+from kipoi_borzoi.provenance import describe_file, describe_model, loaded_models
 from kipoi_borzoi.variants.alleles import (
     DUPLICATE,
     MAX_INDEL,
@@ -237,7 +234,7 @@ def prepare_scoring(
     survey = source.survey(max_mismatch)
     _report(survey, vcf)
     annotation = _gene_set(genes, genome, polya, exon_bins) if gene_scorers else None
-    loaded = _loaded(models, zoo)
+    loaded = loaded_models(models, zoo)
     engine = Engine(make_table(loaded, tracks, contrasts, separate), genome, options, annotation)
     limit = int(engine.length * MAX_INDEL_FRACTION)
     if limit < max_indel:
@@ -246,8 +243,8 @@ def prepare_scoring(
     files = {"vcf": vcf, "fasta": fasta, "genes": genes, "polya": polya, "regions": regions}
     provenance = {
         "software": f"kipoi-borzoi {__version__}",
-        "models": [_describe(name, model) for name, model in loaded.items()],
-        "files": {role: _describe_file(path) for role, path in files.items() if path is not None},
+        "models": [describe_model(name, model) for name, model in loaded.items()],
+        "files": {role: describe_file(path) for role, path in files.items() if path is not None},
         "options": {
             "scores": [scorer.name for scorer in scorers], "gene_scores": [scorer.name for scorer in gene_scorers],
             "columns": [column.name for column in engine.table.columns], "separate": separate,
@@ -301,49 +298,3 @@ def _report(survey: Survey, vcf: str | os.PathLike) -> None:
 def _gene_set(genes, genome: Genome, polya, exon_bins: str) -> GeneSet:
     found = read_gtf(genes)
     return GeneSet(found, genome, str(genes), None if polya is None else read_sites(polya, found), exon_bins)
-
-
-def _loaded(models, zoo) -> dict[str, object]:
-    if isinstance(models, Mapping):
-        loaded = dict(models)
-    else:
-        from kipoi_borzoi.zoo.load import load_model
-
-        names = [models] if isinstance(models, str) else list(models)
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"model {name!r} is given twice")
-        loaded = {name: load_model(name, zoo=zoo) for name in names}
-    if not loaded:
-        raise InputError("no model is given")
-    return loaded
-
-
-def _describe(name: str, model) -> dict:
-    """A model's name and what decides its numbers."""
-    from kipoi_borzoi.adapters.sites import BaseWeights
-    from kipoi_borzoi.network.weights import content_hash
-
-    adapters = [getattr(predictor.sites, "adapter", None) for predictor in model.predictors]
-    return {
-        "name": name,
-        "weights_sha256": [content_hash(BaseWeights(predictor.network)) for predictor in model.predictors],
-        "adapter_sha256": [content_hash(adapter.tensors) for adapter in adapters if adapter is not None],
-        "tracks_sha256": _tracks_hash(model.tracks),
-        "transform": model.transform,
-        "seq_length": model.config.seq_length,
-        "crop": model.config.crop,
-    }
-
-
-def _tracks_hash(tracks) -> str:
-    digest = hashlib.sha256()
-    for name in ("identifiers", "sum_stat"):
-        digest.update(json.dumps(getattr(tracks, name)).encode())
-    for name in ("clip_soft", "scale", "strand_pair"):
-        digest.update(np.ascontiguousarray(getattr(tracks, name)).tobytes())
-    return digest.hexdigest()
-
-
-def _describe_file(path: str | os.PathLike) -> dict:
-    return {"name": Path(path).name, "sha256": sha256_of_file(path)}

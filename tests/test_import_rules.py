@@ -22,7 +22,8 @@ LEVELS = [
     {"inference"},
     {"variants", "training", "evaluation", "interpret"},
     {"model", "model_group", "zoo"},
-    {"demo", "scoring"},
+    {"provenance"},
+    {"demo", "scoring", "attributing"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -7,7 +7,7 @@ that plain backpropagation through a full window would hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -24,6 +24,7 @@ def input_gradient(
     coverage_gradient: Callable[[np.ndarray], np.ndarray],
     head: str | None = None,
     crop: int | None = None,
+    tracks: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Gradient of a quantity with respect to one one-hot sequence.
 
@@ -36,6 +37,8 @@ def input_gradient(
         of the same shape.
     head : str, optional
     crop : int, optional
+    tracks : sequence of int, optional
+        Columns of the head that the quantity depends on; only their coverage is computed.
 
     Returns
     -------
@@ -43,20 +46,20 @@ def input_gradient(
     """
     x = predictor.checked(x)
     layout = predictor.layout(crop)
-    backward = _Backward(predictor, layout, head)
+    backward = _Backward(predictor, layout, head, None if tracks is None else tuple(int(track) for track in tracks))
     state = predictor.advance(predictor.begin(x), layout.stem, layout, "float32")
     inputs, kept, trunk = backward.forward(predictor.tensor(x) if layout.stem == 0 else state.y, state.skips)
-    coverage = ops.convert_to_numpy(predictor.head_of(trunk, head))
+    coverage = ops.convert_to_numpy(predictor.head_of(trunk, head, backward.tracks))
     upstream = predictor.tensor(coverage_gradient(coverage))
     y_gradient, skip_gradients = backward.through_units(inputs, kept, backward.through_head(trunk, upstream))
     return backward.through_stem(x, y_gradient, skip_gradients)
 
 
 class _Backward:
-    """The backward pass of one predictor, layout and head."""
+    """The backward pass of one predictor, layout, head and choice of tracks."""
 
-    def __init__(self, predictor: Predictor, layout: Layout, head: str | None):
-        self.predictor, self.layout, self.head = predictor, layout, head
+    def __init__(self, predictor: Predictor, layout: Layout, head: str | None, tracks: tuple[int, ...] | None):
+        self.predictor, self.layout, self.head, self.tracks = predictor, layout, head, tracks
         self.network, self.sites = predictor.network, predictor.sites
         first, last = layout.stem, len(layout.units)
         self.plan = dict(zip(range(first, last), layout.spans(first, last, Span.whole(layout.bins), {}), strict=True))
@@ -92,8 +95,8 @@ class _Backward:
     def through_head(self, trunk, upstream):
         """Gradient with respect to the trunk's output."""
         function = self.predictor.cached(
-            ("head gradient", self.head),
-            lambda: _vjp(lambda y: (self.predictor.apply_head(y, self.head),)),
+            ("head gradient", self.head, self.tracks),
+            lambda: _vjp(lambda y: (self.predictor.head_function(self.head, self.tracks)(y),)),
         )
         return function((trunk,), (upstream,))[0]
 

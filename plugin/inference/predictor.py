@@ -407,9 +407,18 @@ class Predictor:
         y = activate(y, self.sites.activation(self.config.activation))
         return (self.sites.head or self.network.head(head)).forward(y, self.sites, tracks)
 
-    def head_of(self, trunk, head: str | None = None):
+    def head_of(self, trunk, head: str | None = None, tracks: tuple[int, ...] | None = None):
         """`apply_head` compiled: (n, bins, width) to (n, bins, tracks)."""
-        return self.cached(("head", head), lambda: lambda y: self.apply_head(y, head))(trunk)
+        return self.cached(("head", head, tracks), lambda: self.head_function(head, tracks))(trunk)
+
+    def head_function(self, head: str | None = None, tracks: tuple[int, ...] | None = None):
+        """`apply_head` for one head and choice of columns, as a function of the trunk's output."""
+
+        def run(y):
+            columns = None if tracks is None else ops.convert_to_tensor(tracks, dtype="int32")
+            return self.apply_head(y, head, columns)
+
+        return run
 
     def cached(self, key, make, precision: str = "float32"):
         """The compiled function for ``key``, made on first use under the dtype policy ``precision``."""

@@ -1,0 +1,428 @@
+"""Explains genes or regions with models of a zoo: what the command `kipoi-borzoi attribute` does, as functions."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from kipoi_borzoi._version import __version__
+from kipoi_borzoi.dataloaders.bed import read_bed
+from kipoi_borzoi.dataloaders.fasta import FastaReader
+from kipoi_borzoi.dataloaders.gtf import Gene, read_gtf
+from kipoi_borzoi.dataloaders.text import read_lines
+from kipoi_borzoi.errors import InputError, KipoiBorzoiError
+from kipoi_borzoi.files import commit, create_temporary, sweep_temporaries
+from kipoi_borzoi.genome import Interval
+from kipoi_borzoi.interpret.attribution_file import AttributionFile, write_attributions
+from kipoi_borzoi.interpret.contrasts import names_models, read_contrast
+from kipoi_borzoi.interpret.exports import write_bigwig, write_modisco
+from kipoi_borzoi.interpret.methods import Method, explain, predictions
+from kipoi_borzoi.interpret.parts import Explained, WorkFolder
+from kipoi_borzoi.interpret.passes import make_passes
+from kipoi_borzoi.interpret.quantity import PSEUDOCOUNT, check_pseudocount
+from kipoi_borzoi.interpret.targets import REASONS, Skipped, Target, TargetMaker, chosen_genes, make_sides
+from kipoi_borzoi.provenance import describe_file, describe_model, loaded_models
+from kipoi_borzoi.variants.alleles import Genome
+from kipoi_borzoi.variants.columns import make_table
+from kipoi_borzoi.variants.shards import bounds
+from kipoi_borzoi.variants.windows import reference_sequence
+
+DEFAULT_SPAN = {"ism": 200, "shuffle": 2000}
+"""bp around the start of transcription, or a region's centre, that mutagenesis explains unless said otherwise."""
+
+logger = logging.getLogger("kipoi_borzoi")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of the targets.
+
+    Attributes
+    ----------
+    explained : int
+    skipped : dict of str to int
+        By the reason's code.
+    """
+
+    explained: int
+    skipped: Mapping[str, int]
+
+    def __str__(self) -> str:
+        total = sum(self.skipped.values())
+        reasons = ", ".join(f"{code} {count}" for code, count in sorted(self.skipped.items()))
+        targets = self.explained + total
+        return f"{targets} target{'s' * (targets != 1)}: {self.explained} explained, {total} skipped{f' ({reasons})' * bool(total)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Explaining:
+    """Explanations that are ready to run: inputs are checked, the models are loaded.
+
+    Attributes
+    ----------
+    explainer : kipoi_borzoi.interpret.explainer.Explainer
+    genome : Genome
+    targets : tuple of Target or Skipped
+    method : Method
+    provenance : dict
+        What JSON can hold.
+    """
+
+    explainer: object
+    genome: Genome
+    targets: tuple[Target | Skipped, ...]
+    method: Method
+    provenance: Mapping
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over all that decides the numbers."""
+        return hashlib.sha256(json.dumps(self.provenance, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def length(self) -> int:
+        """bp of every explained stretch."""
+        span = self.provenance["quantity"]["span"]
+        return self.explainer.length if span is None else span
+
+    def sequence(self, target: Target):
+        """The window of a target, one-hot (length, 4) float32."""
+        return reference_sequence(self.genome, target.window)
+
+    def explain(self, target: Target | Skipped, tick: Callable[[], None] | None = None) -> Explained | Skipped:
+        """Explain one target; see `kipoi_borzoi.interpret.methods.explain`."""
+        if isinstance(target, Skipped):
+            return target
+        salt = zlib.crc32(f"{target.window}".encode())
+        attribution = explain(self.explainer, self.sequence(target), target.quantity, target.span, self.method, salt, tick)
+        window = (target.window.start, target.window.end)
+        return Explained(target.name, target.label, target.window.contig, target.start, target.end, target.strand, window, attribution)
+
+    def steps(self, target: Target | Skipped) -> int:
+        """Calls of ``tick`` while a target is explained."""
+        if isinstance(target, Skipped):
+            return 0
+        return predictions(self.explainer, self.sequence(target), target.span, self.method) * len(self.explainer.passes)
+
+
+def prepare_explaining(
+    models: str | Sequence[str] | Mapping[str, object],
+    fasta: str | os.PathLike,
+    *,
+    genes: str | os.PathLike | None = None,
+    gene_ids: str | os.PathLike | Sequence[str] | None = None,
+    regions: str | os.PathLike | Sequence[Interval] | None = None,
+    relative_to: str | os.PathLike | None = None,
+    method: Method | str = "input_x_gradient",
+    tracks: Sequence[str] | None = None,
+    contrast: str | os.PathLike | None = None,
+    contrast_name: str | None = None,
+    rc: bool = False,
+    shifts: Sequence[int] = (0,),
+    span: int | None = None,
+    pseudocount: float = PSEUDOCOUNT,
+    exon_bins: str = "overlap",
+    precision: str = "float32",
+    zoo: str | os.PathLike | None = None,
+) -> Explaining:
+    """Check the inputs, load the models and make ready to explain.
+
+    Parameters
+    ----------
+    models : str, sequence of str, or dict of name to BorzoiModel
+        Entries of a zoo without their view, or loaded models. Those with the same tracks are an ensemble, unless the
+        contrast names them.
+    fasta : path
+    genes : path, optional
+        GTF annotation. Either this or ``regions``.
+    gene_ids : path or sequence of str, optional
+        Which genes: identifiers or names, in a file one per line. None: all.
+    regions : path or sequence of Interval, optional
+        BED; a strand restricts the tracks to that strand's.
+    relative_to : path, optional
+        BED whose names (column 4) are those of genes or regions: the quantity is then the logarithm of a gene's bins
+        less that of these, as for the usage of an exon or a polyadenylation site.
+    method : Method or str
+    tracks : sequence of str, optional
+        Identifiers, columns, files or patterns; see `kipoi_borzoi.variants.columns.chosen_rows`. Their coverage is averaged.
+    contrast : path, optional
+        See `kipoi_borzoi.interpret.contrasts.read_contrast`.
+    contrast_name : str, optional
+        Which, where the file holds several.
+    rc, shifts
+        Strands and shifts of the ensemble; see `kipoi_borzoi.interpret.passes`.
+    span : int, optional
+        bp to explain around a gene's start of transcription, or a region's centre. By default the window for
+        gradients, `DEFAULT_SPAN` for the others.
+    pseudocount : float
+    exon_bins : {'overlap', 'majority'}
+    precision : {'float32', 'mixed_bfloat16'}
+        Of altered predictions; gradients are always float32.
+    zoo : path, optional
+
+    Raises
+    ------
+    KipoiBorzoiError
+        Unknown models, tracks, contrasts or genes; files that cannot be read or do not go together.
+    """
+    from kipoi_borzoi.interpret.explainer import Explainer
+
+    method = Method(method) if isinstance(method, str) else method
+    passes = make_passes(rc, shifts)
+    check_pseudocount(pseudocount)
+    if (genes is None) == (regions is None):
+        raise InputError("give either genes (a GTF file) or regions (a BED file) to explain")
+    if gene_ids is not None and genes is None:
+        raise InputError("genes are chosen (gene_ids), but no annotation is given (genes, a GTF file)")
+    if tracks is not None and contrast is not None:
+        raise InputError("give either tracks or a contrast: a contrast names its own tracks")
+    if contrast_name is not None and contrast is None:
+        raise InputError("a contrast is named, but no file of contrasts is given")
+    wanted = _wanted_genes(genes, gene_ids) if genes is not None else _wanted_regions(regions)
+    denominators = None if relative_to is None else _by_name(read_bed(relative_to), relative_to)
+    genome = Genome(FastaReader(fasta))
+    loaded = loaded_models(models, zoo)
+    chosen = None if contrast is None else read_contrast(contrast, loaded, contrast_name)
+    table = make_table(
+        loaded, tracks, () if chosen is None else (chosen,), separate=chosen is not None and names_models(chosen, loaded)
+    )
+    make_sides(table)
+    explainer = Explainer(table, passes, precision)
+    span = min(DEFAULT_SPAN[method.name], explainer.length) if span is None and not method.is_gradient else span
+    maker = TargetMaker(
+        table, genome, explainer.length, explainer.crop, explainer.bins, explainer.bin_size, span, pseudocount, exon_bins, denominators
+    )
+    targets = tuple(maker.gene(one) if isinstance(one, Gene) else maker.region(one) for one in wanted)
+    _report(targets)
+    files = {"fasta": fasta, "genes": genes, "relative_to": relative_to}
+    files["regions"] = regions if isinstance(regions, (str, os.PathLike)) else None
+    provenance = {
+        "software": f"kipoi-borzoi {__version__}",
+        "models": [describe_model(name, model) for name, model in loaded.items()],
+        "files": {role: describe_file(path) for role, path in files.items() if path is not None},
+        "quantity": {
+            "tracks": [list(column.tracks) for column in table.columns if column.kind == "track"] if chosen is None else None,
+            "contrast": None if chosen is None else {"name": chosen.name, "terms": {term.track: term.weight for term in chosen.terms}},
+            "pseudocount": pseudocount, "exon_bins": exon_bins, "span": span, "ratio": relative_to is not None,
+            "logarithm": "log2",
+        },
+        "method": asdict(method),
+        "ensemble": {"rc": rc, "shifts": list(shifts), "precision": precision},
+        "targets": hashlib.sha256(repr([_identity(target) for target in targets]).encode()).hexdigest(),
+    }  # fmt: skip
+    return Explaining(explainer, genome, targets, method, provenance)
+
+
+def attribute(
+    models: str | Sequence[str] | Mapping[str, object],
+    fasta: str | os.PathLike,
+    out: str | os.PathLike | None = None,
+    *,
+    shard: tuple[int, int] = (1, 1),
+    bigwig: bool = True,
+    npz: bool = True,
+    force: bool = False,
+    progress: bool | None = None,
+    **options,
+) -> list[Explained | Skipped] | Summary:
+    """Explain genes or regions: which bases contribute how much to a prediction, or to its change.
+
+    Parameters
+    ----------
+    models, fasta, **options
+        See `prepare_explaining`.
+    out : path, optional
+        The attribution file (``.h5``; see `kipoi_borzoi.interpret.attribution_file`). While it is made, finished targets are
+        kept in the folder ``OUT.parts``, from which a run that was killed goes on. None: return the results.
+    shard : (int, int)
+        Explain only the I-th of N parts of the targets.
+    bigwig, npz : bool
+        Whether to write, beside ``out``, ``NAME.bw`` and, for methods that know the contributions of all four
+        bases, ``NAME.sequences.npz`` and ``NAME.scores.npz`` for ``modisco motifs``.
+    force : bool
+        Replace ``out`` if it exists, and start over.
+    progress : bool, optional
+        Whether to show a progress bar; by default, on a terminal.
+
+    Returns
+    -------
+    list of Explained or Skipped
+        Without ``out``, in the order of the targets.
+    Summary
+        With it.
+
+    Raises
+    ------
+    KipoiBorzoiError
+        See `prepare_explaining`; an output that exists or cannot be written.
+
+    Examples
+    --------
+    >>> results = attribute("lab/treated", "hg38.fa", genes="genes.gtf", gene_ids=["GATA1"])  # doctest: +SKIP
+    >>> results[0].attribution.contributions  # doctest: +SKIP
+    """
+    if out is not None:
+        out = _checked_out(out, options, fasta, force)
+    explaining = prepare_explaining(models, fasta, **options)
+    first, last = bounds(len(explaining.targets), shard)
+    if out is None:
+        return [result for _, result in _run(explaining, range(first, last), progress)]
+    provenance = {**explaining.provenance, "shard": list(shard)}
+    key = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()
+    with _explained(out):
+        sweep_temporaries(out.parent)
+        with WorkFolder(out, key, provenance, force) as work:
+            missing = [number for number in range(first, last) if not work.has(number)]
+            if len(missing) < last - first:
+                logger.info("%s: going on: %d of %d targets are done", out, last - first - len(missing), last - first)
+            for number, result in _run(explaining, missing, progress):
+                work.add(number, result)
+            summary = _publish(out, explaining, _results(work, first, last), provenance, bigwig, npz)
+            work.clear()
+    return summary
+
+
+def _results(work: WorkFolder, first: int, last: int) -> Iterator[Explained | Skipped]:
+    for number in range(first, last):
+        yield work.result(number)
+
+
+def outputs_beside(out: Path) -> dict[str, Path]:
+    """The files that may be written beside an attribution file, by what they are."""
+    stem = out.name.removesuffix(".h5")
+    return {
+        "bigwig": out.with_name(f"{stem}.bw"),
+        "sequences": out.with_name(f"{stem}.sequences.npz"),
+        "scores": out.with_name(f"{stem}.scores.npz"),
+    }
+
+
+def _publish(out: Path, explaining: Explaining, results, provenance, bigwig: bool, npz: bool) -> Summary:
+    """Write all files under temporary names, and give them their own, the attribution file last."""
+    temporary = create_temporary(out)
+    waiting = [(temporary, out)]
+    try:
+        write_attributions(temporary, explaining.length, results, provenance)
+        with AttributionFile(temporary) as written:
+            summary = Summary(len(written), dict(Counter(one.code for one in written.skipped)))
+            beside = outputs_beside(out)
+            for path in beside.values():
+                path.unlink(missing_ok=True)  # of an earlier run: they would not belong to the new file
+            if bigwig and len(written):
+                waiting.insert(0, (create_temporary(beside["bigwig"]), beside["bigwig"]))
+                write_bigwig(waiting[0][0], written, explaining.genome.fasta.contigs)
+            if npz and len(written) and explaining.method.is_hypothetical:
+                waiting = [(create_temporary(beside[name]), beside[name]) for name in ("sequences", "scores")] + waiting
+                write_modisco(waiting[0][0], waiting[1][0], written)
+        for file, path in waiting:
+            commit(file, path)
+    except BaseException:
+        for file, _ in waiting:
+            file.unlink(missing_ok=True)
+        raise
+    return summary
+
+
+def _run(explaining: Explaining, numbers, progress: bool | None) -> Iterator[tuple[int, Explained | Skipped]]:
+    from tqdm import tqdm
+
+    disable = None if progress is None else not progress
+    with tqdm(total=len(numbers), desc="explaining", unit=" targets", disable=disable, file=sys.stderr, dynamic_ncols=True) as bar:
+        for number in numbers:
+            target = explaining.targets[number]
+            done, steps = 0, explaining.steps(target)
+
+            def tick(steps=steps, name=target.name):
+                nonlocal done
+                done += 1
+                if done % 10 == 0:
+                    bar.set_postfix_str(f"{name}: {done}/{steps} altered sequences")
+
+            yield number, explaining.explain(target, tick)
+            bar.update()
+
+
+def _wanted_genes(path, gene_ids) -> list[Gene]:
+    genes = read_gtf(path)
+    if gene_ids is None:
+        return genes
+    if isinstance(gene_ids, (str, os.PathLike)):
+        names = [line.split("\t")[0].strip() for _, line in read_lines(gene_ids) if line.strip() and not line.startswith("#")]
+        if not names:
+            raise InputError(f"{gene_ids}: no genes in it: expected a gene_id or name per line")
+        gene_ids = names
+    return chosen_genes(genes, list(gene_ids), str(path))
+
+
+def _wanted_regions(regions) -> list[Interval]:
+    found = read_bed(regions) if isinstance(regions, (str, os.PathLike)) else list(regions)
+    if not found:
+        raise InputError("there is no region to explain")
+    return found
+
+
+def _by_name(intervals: Sequence[Interval], path) -> dict[str, list[Interval]]:
+    found: dict[str, list[Interval]] = {}
+    for interval in intervals:
+        if not interval.name:
+            raise InputError(f"{path}: {interval} has no name (column 4), which says whose denominator it is")
+        found.setdefault(interval.name, []).append(interval)
+    return found
+
+
+def _identity(target: Target | Skipped):
+    """What makes a target what it is."""
+    if isinstance(target, Skipped):
+        return (target.name, target.code)
+    terms = [
+        (term.source, term.sign, term.bins.tolist(), term.tracks.identifiers, term.weights.tolist(), term.pseudocount)
+        for term in target.quantity.terms
+    ]
+    return (target.name, target.strand, str(target.window), target.span, terms)
+
+
+def _report(targets: Sequence[Target | Skipped]) -> None:
+    skipped = [target for target in targets if isinstance(target, Skipped)]
+    for code, count in sorted(Counter(one.code for one in skipped).items()):
+        first = next(one for one in skipped if one.code == code)
+        logger.warning("%s %d: %s (first: %s%s)", code, count, REASONS[code], first.name, f"; {first.detail}" if first.detail else "")
+
+
+def _checked_out(out, options: Mapping, fasta, force: bool) -> Path:
+    """Refuse an output that could not be written before anything is computed."""
+    out = Path(out)
+    if out.suffix != ".h5":
+        raise InputError(f"{out}: attributions are written as .h5 (BigWig and npz files beside it); give --out NAME.h5")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: its folder {out.parent} does not exist; make it first")
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; give the name of a file")
+    inputs = [fasta, *(options.get(name) for name in ("genes", "gene_ids", "regions", "relative_to", "contrast"))]
+    for path in [out, *outputs_beside(out).values()]:
+        for given in inputs:
+            if isinstance(given, (str, os.PathLike)) and path.exists() and os.path.exists(given) and os.path.samefile(path, given):
+                raise InputError(f"{path}: is an input as well; write to another file")
+        if path.exists() and not force:
+            raise InputError(f"{path}: exists; give --force to replace it, or another name")
+    return out
+
+
+@contextlib.contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise KipoiBorzoiError(
+            f"{out}: cannot be written ({error.strerror or error}); no incomplete file is left under that name. Free space, or mend "
+            f"its permissions, and run the same command again: what was done is kept, where it could be, in {out.name}.parts"
+        ) from error
