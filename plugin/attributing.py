@@ -271,14 +271,29 @@ def attribute(
     >>> results[0].attribution.contributions  # doctest: +SKIP
     """
     if out is not None:
-        out = _checked_out(out, options, fasta, force)
+        check_out(out, _given(fasta, options), force)
     explaining = prepare_explaining(models, fasta, **options)
     first, last = bounds(len(explaining.targets), shard)
     if out is None:
         return [result for _, result in _run(explaining, range(first, last), progress)]
+    return write_explained(explaining, out, shard, bigwig, npz, force, progress)
+
+
+def write_explained(
+    explaining: Explaining,
+    out: str | os.PathLike,
+    shard: tuple[int, int] = (1, 1),
+    bigwig: bool = True,
+    npz: bool = True,
+    force: bool = False,
+    progress: bool | None = None,
+) -> Summary:
+    """Explain all targets, or a shard of them, into a file; see `attribute`."""
+    out = Path(out)
+    first, last = bounds(len(explaining.targets), shard)
     provenance = {**explaining.provenance, "shard": list(shard)}
     key = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()
-    with _explained(out):
+    with explained_errors(out):
         sweep_temporaries(out.parent)
         with WorkFolder(out, key, provenance, force) as work:
             missing = [number for number in range(first, last) if not work.has(number)]
@@ -397,27 +412,42 @@ def _report(targets: Sequence[Target | Skipped]) -> None:
         logger.warning("%s %d: %s (first: %s%s)", code, count, REASONS[code], first.name, f"; {first.detail}" if first.detail else "")
 
 
-def _checked_out(out, options: Mapping, fasta, force: bool) -> Path:
-    """Refuse an output that could not be written before anything is computed."""
+def _given(fasta, options: Mapping) -> list:
+    """The input files among the arguments of `prepare_explaining`."""
+    names = ("genes", "gene_ids", "regions", "relative_to", "contrast")
+    return [one for one in (fasta, *(options.get(name) for name in names)) if isinstance(one, (str, os.PathLike))]
+
+
+def check_out(out: str | os.PathLike, inputs: Sequence[str | os.PathLike], force: bool) -> None:
+    """Refuse an attribution file that could not be written before anything is computed.
+
+    Raises
+    ------
+    InputError
+        Another suffix, no such folder, a file that exists, or is an input.
+    """
     out = Path(out)
     if out.suffix != ".h5":
         raise InputError(f"{out}: attributions are written as .h5 (BigWig and npz files beside it); give --out NAME.h5")
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: its folder {out.parent} does not exist; make it first")
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder; give the name of a file")
-    inputs = [fasta, *(options.get(name) for name in ("genes", "gene_ids", "regions", "relative_to", "contrast"))]
     for path in [out, *outputs_beside(out).values()]:
-        for given in inputs:
-            if isinstance(given, (str, os.PathLike)) and path.exists() and os.path.exists(given) and os.path.samefile(path, given):
-                raise InputError(f"{path}: is an input as well; write to another file")
-        if path.exists() and not force:
-            raise InputError(f"{path}: exists; give --force to replace it, or another name")
-    return out
+        check_file(path, inputs, force)
+
+
+def check_file(path: Path, inputs: Sequence[str | os.PathLike], force: bool) -> None:
+    """Refuse an output that could not be written, exists (unless ``force``) or is an input."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: its folder {path.parent} does not exist; make it first")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    for given in inputs:
+        if path.exists() and os.path.exists(given) and os.path.samefile(path, given):
+            raise InputError(f"{path}: is an input as well; write to another file")
+    if path.exists() and not force:
+        raise InputError(f"{path}: exists; give --force to replace it, or another name")
 
 
 @contextlib.contextmanager
-def _explained(out: Path) -> Iterator[None]:
+def explained_errors(out: Path) -> Iterator[None]:
     """Turn an error of the operating system into one that says what to do."""
     try:
         yield

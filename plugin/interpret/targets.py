@@ -240,14 +240,8 @@ def chosen_genes(genes: Sequence[Gene], names: Sequence[str], path: str) -> list
     """
     if not names:
         raise InputError("no genes are chosen")
-    by_name: dict[str, list[Gene]] = {}
-    for kind in (lambda gene: gene.gene_id, lambda gene: gene.gene_id.split(".")[0], lambda gene: gene.name):
-        layer: dict[str, list[Gene]] = {}
-        for gene in genes:
-            layer.setdefault(kind(gene), []).append(gene)
-        for key, found in layer.items():
-            by_name.setdefault(key, found)
-    unknown = [name for name in names if name not in by_name or not name]
+    by_name = genes_by_name(genes)
+    unknown = [name for name in names if name not in by_name]
     if unknown:
         first = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         raise InputError(
@@ -259,3 +253,16 @@ def chosen_genes(genes: Sequence[Gene], names: Sequence[str], path: str) -> list
             places = ", ".join(f"{gene.gene_id} on {gene.chrom}" for gene in by_name[name][:4])
             raise InputError(f"{path}: {name!r} is the name of {len(by_name[name])} genes: {places}; give the gene_id")
     return list({id(gene): gene for name in names for gene in by_name[name]}.values())
+
+
+def genes_by_name(genes: Sequence[Gene]) -> dict[str, list[Gene]]:
+    """Genes by identifier; by identifier without version, and by name, where that is no gene's identifier."""
+    by_name: dict[str, list[Gene]] = {}
+    for kind in (lambda gene: gene.gene_id, lambda gene: gene.gene_id.split(".")[0], lambda gene: gene.name):
+        layer: dict[str, list[Gene]] = {}
+        for gene in genes:
+            layer.setdefault(kind(gene), []).append(gene)
+        for key, found in layer.items():
+            by_name.setdefault(key, found)
+    by_name.pop("", None)
+    return by_name
