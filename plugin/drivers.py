@@ -381,5 +381,5 @@ def _draw(context: _Context, found: Drivers, scores: np.ndarray, annotation: Seq
 
 def stretch_of(explained: AttributionFile, row: int, quantity: str = "contribution") -> Stretch:
     """A row of an attribution file, to be drawn."""
-    label = f"{explained.names[row]} {explained.labels[row]}".strip()
+    label = " ".join(dict.fromkeys([explained.names[row], explained.labels[row]])).strip()
     return Stretch(label, explained.chroms[row], int(explained.starts[row]), explained.sequence(row), explained.contributions(row), quantity)
