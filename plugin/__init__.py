@@ -10,11 +10,12 @@ import importlib
 from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
-    ["adapters", "attributing", "dataloaders", "demo", "drivers", "errors", "genome", "inference", "interpret", "kipoi_compat", "model", "model_group", "network", "provenance", "scoring", "sequence", "tracks", "variants", "zoo"]
+    ["adapters", "attributing", "dataloaders", "demo", "drivers", "errors", "genome", "inference", "interpret", "kipoi_compat", "model", "model_group", "motif_discovery", "network", "provenance", "scoring", "sequence", "tracks", "variants", "zoo"]
 )
 _FUNCTIONS = {
     "attribute": "kipoi_borzoi.attributing",
     "find_drivers": "kipoi_borzoi.drivers",
+    "find_motifs": "kipoi_borzoi.motif_discovery",
     "load_model": "kipoi_borzoi.zoo",
     "score_variants": "kipoi_borzoi.scoring",
     "zoo_init": "kipoi_borzoi.zoo",

@@ -28,7 +28,8 @@ from kipoi_borzoi.interpret.attribution_file import AttributionFile
 from kipoi_borzoi.interpret.de_genes import DifferentialGenes, read_de_genes
 from kipoi_borzoi.interpret.knockout import Place, knock_out
 from kipoi_borzoi.interpret.methods import Method
-from kipoi_borzoi.interpret.pictures import Mark, MotifRow, Stretch, check_picture, draw_motifs, draw_stretch
+from kipoi_borzoi.interpret.pictures import MotifRow, check_picture, draw_motifs, draw_stretch
+from kipoi_borzoi.interpret.portrait import marks_of, stretch_of
 from kipoi_borzoi.interpret.pwm import HIT_P_VALUE, Hit, Motif, find_hits, read_meme
 from kipoi_borzoi.interpret.ranking import MIN_GENES, PERMUTATIONS, Driver, hit_contribution, rank_drivers, score_motifs
 from kipoi_borzoi.interpret.targets import Target, genes_by_name
@@ -367,19 +368,10 @@ def _draw(context: _Context, found: Drivers, scores: np.ndarray, annotation: Seq
     first = context.motifs[found.ranked[0].motif]
     if places := context.changed_rows(first):
         row = places[0][0]
-        marks = [
-            Mark(driver.motif, int(context.explained.starts[row]) + hit.start, int(context.explained.starts[row]) + hit.end, hit.strand)
-            for driver in found.ranked[:3]
-            for hit in find_hits(context.motifs[driver.motif], context.codes[row], context.p_value)
-        ]
+        stretch = stretch_of(context.explained, row)
+        marks = marks_of([context.motifs[driver.motif] for driver in found.ranked[:3]], stretch, context.p_value)
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", context.explained.names[row])
         written.append(out.with_suffix(f".{name}{suffix}"))
         on_contig = [gene for gene in annotation if context.explaining.genome.resolve(gene.chrom) == context.explained.chroms[row]]
-        draw_stretch(written[-1], stretch_of(context.explained, row, "log2 change"), on_contig, marks)
+        draw_stretch(written[-1], stretch, on_contig, marks)
     return written
-
-
-def stretch_of(explained: AttributionFile, row: int, quantity: str = "contribution") -> Stretch:
-    """A row of an attribution file, to be drawn."""
-    label = " ".join(dict.fromkeys([explained.names[row], explained.labels[row]])).strip()
-    return Stretch(label, explained.chroms[row], int(explained.starts[row]), explained.sequence(row), explained.contributions(row), quantity)

@@ -6,7 +6,7 @@ import argparse
 def add_models(parser) -> None:
     """Add ``--model``, ``--fasta`` and ``--zoo``."""
     parser.add_argument(
-        "--model", metavar="NAME[,NAME...]", required=True, type=_names, action="extend",
+        "--model", metavar="NAME[,NAME...]", required=True, type=names, action="extend",
         help="entries of the zoo without their view; those with the same tracks are an ensemble, unless the contrast names them",
     )  # fmt: skip
     parser.add_argument("--fasta", metavar="FA", required=True, help="the genome, plain or bgzip")
@@ -58,7 +58,8 @@ def explain_options(args) -> dict:
     }  # fmt: skip
 
 
-def _names(text: str) -> list[str]:
+def names(text: str) -> list[str]:
+    """Names with commas between."""
     return [name for name in text.split(",") if name]
 
 

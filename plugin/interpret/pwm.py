@@ -266,6 +266,18 @@ def read_meme(path: str | os.PathLike) -> list[Motif]:
     return list(motifs.values())
 
 
+def write_meme(path: str | os.PathLike, motifs: Sequence[Motif]) -> None:
+    """Write motifs as a MEME file (version 4), which `read_meme` and the tools of the MEME suite read."""
+    lines = ["MEME version 4", "", f"ALPHABET= {BASES}", "", "strands: + -", "", "Background letter frequencies"]
+    lines += ["A 0.25 C 0.25 G 0.25 T 0.25", ""]
+    for motif in motifs:
+        lines += [f"MOTIF {motif.name}", f"letter-probability matrix: alength= 4 w= {len(motif)}"]
+        lines += [" ".join(f"{value:.6f}" for value in row) for row in motif.probabilities]
+        lines.append("")
+    with open(path, "w", encoding="utf-8") as handle:
+        handle.write("\n".join(lines))
+
+
 def _row(text: str, name: str, where: str) -> list[float]:
     try:
         row = [float(part) for part in text.split()]
