@@ -26,7 +26,7 @@ def make_tracks(names=NAMES, pairs=PAIRS, clip_soft=3.0):
 
 def make_model(seeds=(1,), params=None, dtype="float64", tracks=None, transform="new"):
     """A model of one replicate per seed."""
-    params = params or borzoi_like(seq_length=256, head=STRANDED)
+    params = params or borzoi_like(seq_length=128, head=STRANDED)
     networks = [make_network(params, seed, dtype) for seed in seeds]
     return SimpleNamespace(
         predictors=[Predictor(network) for network in networks],
