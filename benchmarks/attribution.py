@@ -89,7 +89,7 @@ def plain(case: Case):
         def function(x):
             with tf.GradientTape() as tape:
                 tape.watch(x)
-                coverage = case.network(x, case.head, tracks)
+                coverage = case.network(x, head=case.head, tracks=tracks)
                 total = tf.reduce_sum(tf.reduce_mean(tf.gather(coverage, bins, axis=1), axis=2))
                 value = tf.math.log(1 + total) / tf.math.log(2.0)
             return tape.gradient(value, x)
@@ -126,6 +126,7 @@ def mutants(case: Case, count: int) -> dict:
 
     case.predictor.predict(case.x[None], **options)
     _, two, two_cpu = measure(lambda: [case.predictor.predict(one[None], **options) for one in (case.x, mutant(0))])
+    Reference([member], case.x).coverage()  # compiles
     reference = Reference([member], case.x)
     _, base, base_cpu = measure(reference.coverage)
     reference.altered(mutant(count))

@@ -10,10 +10,11 @@ import importlib
 from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
-    ["adapters", "attributing", "dataloaders", "demo", "drivers", "errors", "genome", "inference", "interpret", "kipoi_compat", "model", "model_group", "motif_discovery", "network", "provenance", "scoring", "sequence", "tracks", "variants", "zoo"]
+    ["adapters", "attributing", "dataloaders", "demo", "drivers", "errors", "genome", "inference", "interpret", "kipoi_compat", "model", "model_group", "motif_discovery", "motif_editing", "network", "provenance", "scoring", "sequence", "tracks", "variants", "zoo"]
 )
 _FUNCTIONS = {
     "attribute": "kipoi_borzoi.attributing",
+    "edit_motif": "kipoi_borzoi.motif_editing",
     "find_drivers": "kipoi_borzoi.drivers",
     "find_motifs": "kipoi_borzoi.motif_discovery",
     "load_model": "kipoi_borzoi.zoo",

@@ -162,6 +162,8 @@ def test_shards_together_are_the_whole(case, tmp_path):
         assert parts.names == whole.names and len(parts) == 4
         for row in whole.rows():
             np.testing.assert_array_equal(parts.hypothetical(row), whole.hypothetical(row))
+    with pytest.raises(InputError, match="3.h5 and .*3.h5 hold the same targets"):
+        AttributionFile([paths[2], paths[0], paths[2]])
     case.run(tmp_path / "other.h5", pseudocount=2.0)
     with pytest.raises(InputError, match="other.h5 and .*1.h5 are of different runs: their quantity differ"):
         AttributionFile([paths[0], tmp_path / "other.h5"])

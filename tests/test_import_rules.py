@@ -24,7 +24,7 @@ LEVELS = [
     {"model", "model_group", "zoo"},
     {"provenance"},
     {"demo", "scoring", "attributing"},
-    {"drivers", "motif_discovery"},
+    {"drivers", "motif_discovery", "motif_editing"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

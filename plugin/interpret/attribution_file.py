@@ -114,7 +114,7 @@ class AttributionFile:
     Raises
     ------
     InputError
-        A file that cannot be read or is no attribution file; files of different length or of different runs.
+        A file that cannot be read or is no attribution file; files of different length or different runs, or one twice.
     """
 
     def __init__(self, paths: str | os.PathLike | Sequence[str | os.PathLike]):
@@ -140,6 +140,10 @@ class AttributionFile:
             for part in ("models", "quantity", "method"):
                 if other.get(part) != provenances[0].get(part):
                     raise InputError(f"{path} and {self.paths[0]} are of different runs: their {part} differ")
+        shards = [(json.dumps(other.get("targets")), json.dumps(other.get("shard"))) for other in provenances]
+        for number, shard in enumerate(shards):
+            if shard in shards[:number]:
+                raise InputError(f"{self.paths[number]} and {self.paths[shards.index(shard)]} hold the same targets: give each file once")
         self.provenance = provenances[0]
         texts = {name: [text for file in self._files for text in file[name].asstr()[:]] for name in _TEXTS}
         self.names, self.labels, self.chroms, self.strands = (texts[name] for name in _TEXTS)
