@@ -46,7 +46,7 @@ def made(tmp_path_factory):
     write_bigwig(folder / "plus.bw", LENGTHS, reads(1, "+"))
     write_bigwig(folder / "minus.bw", LENGTHS, reads(2, "-"))
     write_targets(folder / "targets.txt", ROWS)
-    exons = [f"chr1\tx\texon\t{start + 1}\t{end}\t.\t{strand}\t.\tgene_id \"g\";\n" for start, end, strand in GENES]
+    exons = [f'chr1\tx\texon\t{start + 1}\t{end}\t.\t{strand}\t.\tgene_id "g";\n' for start, end, strand in GENES]
     (folder / "genes.gtf").write_text("#!comment\n" + "".join(exons))
     (folder / "genes.bed").write_text("".join(f"1\t{s}\t{e}\tg\t0\t{strand}\n" for s, e, strand in GENES))
     return folder
@@ -143,7 +143,9 @@ def test_scale_that_does_not_fit_the_depth(folder, value, length, scale, proposa
 
 
 def test_scale_in_a_store(folder, tmp_path):
-    write_targets(folder / "targets.txt", [(*row[:4], scale, *row[5:]) for row, scale in zip(ROWS, (1000.0, 1e-5), strict=True)])
+    write_targets(
+        folder / "targets.txt", [(*row[:4], scale, *row[5:]) for row, scale in zip(ROWS, (1000.0, 1e-5), strict=True)]
+    )
     _, findings = built(folder, tmp_path / "store")
     assert set(findings) == {("SCALE", "rna+"), ("SCALE", "rna-"), ("PAIR_DIFFERS", "rna+, rna-")}
     large, small = findings["SCALE", "rna+"], findings["SCALE", "rna-"]
@@ -219,7 +221,10 @@ def test_folds_that_overlap(folder, tmp_path):
     rows = [("chr1", 0, 4096, "a"), ("chr1", 4000, 8096, "b"), ("chr1", 8096, 12192, "c"), ("chr1", 38000, 42096, "c")]
     write_sequences(folder / "sequences.bed", rows)
     findings = found(folder, genes=None)
-    assert findings["FOLD_OVERLAP", "a and b"].value == 96 and "chr1:4000-4096" in findings["FOLD_OVERLAP", "a and b"].message
+    assert (
+        findings["FOLD_OVERLAP", "a and b"].value == 96
+        and "chr1:4000-4096" in findings["FOLD_OVERLAP", "a and b"].message
+    )
     assert findings["PADDED", "sequences"].value == 1 and "by 2096 bp" in findings["PADDED", "sequences"].message
     assert set(findings) == {("FOLD_OVERLAP", "a and b"), ("PADDED", "sequences")}
     findings = found(folder, genes=None, crop_bp=64)  # the overlapping parts have no targets
