@@ -27,8 +27,8 @@ from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.dataloaders.text import read_lines
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.genome import Interval
-from kipoi_borzoi.tracks import Tracks, read_tracks, unsquash
-from kipoi_borzoi.training.build import Sources
+from kipoi_borzoi.tracks import Tracks, unsquash
+from kipoi_borzoi.training.build import Sources, read_target_table
 from kipoi_borzoi.training.store import Layout, Store
 from kipoi_borzoi.training.windows import fold_overlaps, read_windows
 
@@ -156,11 +156,7 @@ def check_sources(
     sources: Sources, recipe: Recipe, seq_length: int | None = None, genes=None, sample: int = 40
 ) -> Report:
     """Check the files that a store is to be built of; parameters and errors as `check_store` and `build`."""
-    tracks = read_tracks(sources.targets)
-    try:
-        tracks.pair_rows()
-    except InputError as error:
-        raise InputError(f"{sources.targets}: {error}") from None
+    tracks = read_target_table(sources.targets)
     fasta = FastaReader(sources.fasta)
     windows = read_windows(sources.sequences, fasta, seq_length, recipe.crop_bp)
     layout = Layout(

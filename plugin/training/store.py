@@ -75,7 +75,8 @@ class Layout:
     Raises
     ------
     InputError
-        When there is no example, a window has another length, or the rest does not divide into bins.
+        When there is no example, a window has another length, the rest does not divide into bins, or a stranded track
+        has no partner.
     """
 
     tracks: Tracks
@@ -90,6 +91,7 @@ class Layout:
         object.__setattr__(self, "intervals", tuple(self.intervals))
         object.__setattr__(self, "example_folds", tuple(self.example_folds))
         check_transform(self.transform)
+        self.tracks.pair_rows()  # reverse complements need both strands
         bins_of(self.seq_length, self.crop_bp, self.bin_size)
         if not self.intervals:
             raise InputError("a store needs at least one sequence")
