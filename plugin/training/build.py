@@ -332,8 +332,8 @@ def _writing(out: Path):
         raise
     except OSError as error:
         raise InputError(
-            f"{out}: cannot be written ({error.strerror or error}); is the disk full or read-only? Mend that and run the same command again: "
-            "finished parts are kept"
+            f"{error.filename or out}: cannot be written or read ({error.strerror or error}); is the disk full or read-only? "
+            "Mend that and run the same command again: finished parts are kept"
         ) from error
 
 

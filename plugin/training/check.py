@@ -144,8 +144,9 @@ def check_store(path, genes=None, sample: int = 200) -> Report:
     with Store.open(path) as store:
         numbers = _spread(len(store), sample)
         summary = _Summary(store.tracks, store.layout, _read_genes(genes) if genes else None)
+        rows = list(range(len(store.tracks)))
         for number in numbers:
-            summary.add(store.targets(number), store.interval(number))
+            summary.add(store.targets(number), store.interval(number), rows)
         padded = {int(number): beyond for number, beyond in store.source.get("padded", {}).items()}
         aliases = store.source.get("aliases", {})
         findings = _check_windows(store.layout, padded, aliases) + summary.findings()
@@ -173,7 +174,7 @@ def check_sources(
         blacklist.check_contigs(fasta.contigs)
     lengths = {name: fasta.contigs[fasta.resolve(name)] for name in dict.fromkeys(i.chrom for i in windows.intervals)}
     numbers = _spread(len(windows.intervals), sample)
-    targets = np.zeros((len(numbers), layout.bins, len(tracks)), dtype=np.float16)
+    summary = _Summary(tracks, layout, _read_genes(genes) if genes else None)
     findings, aliases, readable = [], {}, []
     for row, file in enumerate(tracks.files):
         name, code = tracks.identifiers[row], "COVERAGE_FILE"
@@ -184,15 +185,15 @@ def check_sources(
                     reader.resolve(contig, length)
                 aliases.update(reader.aliases)
                 code = "COVERAGE_VALUES"
-                for place, number in enumerate(numbers):
-                    targets[place, :, row] = read_target(reader, windows.intervals[number], track, recipe, blacklist)
+                for number in numbers:
+                    window = windows.intervals[number]
+                    target = read_target(reader, window, track, recipe, blacklist)
+                    summary.add(target[:, None], window, [row])
                 findings += _check_unit(reader, [windows.intervals[number] for number in numbers], track, name)
                 readable.append(row)
         except InputError as error:
             findings.append(Finding(code, name, str(error)))
-    summary = _Summary(tracks, layout, _read_genes(genes) if genes else None, readable)
-    for place, number in enumerate(numbers):
-        summary.add(targets[place], windows.intervals[number])
+    summary.readable = readable
     scaled = {finding.subject for finding in findings if finding.code == "SCALE"}
     more = [finding for finding in summary.findings() if not (finding.code == "SCALE" and finding.subject in scaled)]
     findings = _check_windows(layout, windows.padded, aliases) + findings + more
@@ -236,28 +237,31 @@ def _check_windows(layout: Layout, padded: dict[int, int], aliases: dict[str, st
 class _Summary:
     """Sums over examples, from which tracks are judged."""
 
-    def __init__(self, tracks: Tracks, layout: Layout, genes: dict | None, readable: list[int] | None = None):
+    def __init__(self, tracks: Tracks, layout: Layout, genes: dict | None):
         self.tracks, self.layout, self.genes = tracks, layout, genes
-        self.readable = list(range(len(tracks))) if readable is None else readable
         n = len(tracks)
-        self.bins = 0
-        self.covered, self.soft = np.zeros(n), np.zeros(n)
+        self.readable = list(range(n))
+        self.bins, self.covered, self.soft = np.zeros(n), np.zeros(n), np.zeros(n)
         self.total, self.peak, self.linear = np.zeros(n), np.zeros(n), np.zeros(n)
         self.on_genes = {strand: np.zeros(n) for strand in "+-"}
         # The old transform clips before it scales.
         self.soft_limit = tracks.clip_soft * (tracks.scale if layout.transform == "old" else 1)
+        self._chosen: tuple[list[int], Tracks] = ([], tracks)
 
-    def add(self, targets: np.ndarray, window: Interval) -> None:
+    def add(self, targets: np.ndarray, window: Interval, rows: list[int]) -> None:
+        """Count the targets (bins, len(rows)) of one window."""
+        if rows != self._chosen[0]:
+            self._chosen = rows, self.tracks.select(self.tracks.index[rows].tolist())
         y = targets.astype(np.float32)
-        self.bins += len(y)
-        self.covered += (y > 0).sum(axis=0)
-        self.soft += (y > self.soft_limit).sum(axis=0)
-        self.total += y.sum(axis=0, dtype=float)
-        self.peak = np.maximum(self.peak, y.max(axis=0))
-        self.linear += unsquash(y, self.tracks, self.layout.transform).sum(axis=0, dtype=float)
+        self.bins[rows] += len(y)
+        self.covered[rows] += (y > 0).sum(axis=0)
+        self.soft[rows] += (y > self.soft_limit[rows]).sum(axis=0)
+        self.total[rows] += y.sum(axis=0, dtype=float)
+        self.peak[rows] = np.maximum(self.peak[rows], y.max(axis=0))
+        self.linear[rows] += unsquash(y, self._chosen[1], self.layout.transform).sum(axis=0, dtype=float)
         if self.genes:
             for strand, bins in _gene_bins(self.genes, window, self.layout).items():
-                self.on_genes[strand] += y[bins].sum(axis=0, dtype=float)
+                self.on_genes[strand][rows] += y[bins].sum(axis=0, dtype=float)
 
     def sense(self, row: int, partner: int) -> float | None:
         """Fraction of the genes' coverage that lies on their own strand's track, for a pair (plus, minus)."""
@@ -276,23 +280,26 @@ class _Summary:
 
     def _of_track(self, row: int) -> list[Finding]:
         name = self.tracks.identifiers[row]
-        covered = self.covered[row] / self.bins
+        covered = self.covered[row] / self.bins[row]
         if not covered:
             return [Finding("NO_COVERAGE", name, "0 in all sequences that were read; is it the right file?", 0.0)]
         found = []
         if covered < MIN_COVERED:
             message = f"only {covered:.2g} of the bins have any coverage; too little to learn from, leave the track out"
             found.append(Finding("LOW_COVERAGE", name, message, covered))
-        soft, scale = self.soft[row] / self.covered[row], float(self.tracks.scale[row])
-        how = self.tracks.sum_stat[row].removesuffix("_sqrt")
-        density = self.linear[row] / self.bins / (self.layout.bin_size if how == "sum" else 1)
-        proposal = _round(scale * TYPICAL_DENSITY.get(how, density) / density)
+        how, scale = self.tracks.sum_stat[row].removesuffix("_sqrt"), float(self.tracks.scale[row])
+        proposal = None
+        if how in TYPICAL_DENSITY:
+            density = self.linear[row] / self.bins[row] / (self.layout.bin_size if how == "sum" else 1)
+            proposal = _round(scale * TYPICAL_DENSITY[how] / density)
+        advice = f"; try {proposal:g}" if proposal else ""
+        soft, peak = self.soft[row] / self.covered[row], float(self.peak[row])
         if soft > MAX_SOFT_CLIPPED:
-            message = f"{soft:.1%} of the covered bins are above the soft clip: scale {scale:g} is too large; try {proposal:g}"
+            message = f"{soft:.1%} of the covered bins are above the soft clip: scale {scale:g} is too large{advice}"
             found.append(Finding("SCALE", name, message, soft, proposal))
-        elif self.peak[row] < MIN_PEAK and proposal > SCALE_FACTOR * scale and covered >= MIN_COVERED:
-            message = f"no bin is above {self.peak[row]:.2g}: scale {scale:g} is too small; try {proposal:g}"
-            found.append(Finding("SCALE", name, message, float(self.peak[row]), proposal))
+        elif peak < MIN_PEAK and covered >= MIN_COVERED and (proposal is None or proposal > SCALE_FACTOR * scale):
+            message = f"no bin is above {peak:.2g}: scale {scale:g} is too small{advice}"
+            found.append(Finding("SCALE", name, message, peak, proposal))
         return found
 
     def _of_pair(self, plus: int, minus: int, guessed: bool) -> list[Finding]:
@@ -331,8 +338,8 @@ class _Summary:
         return [
             {
                 "identifier": self.tracks.identifiers[row],
-                "covered": self.covered[row] / self.bins,
-                "mean": self.total[row] / self.bins,
+                "covered": self.covered[row] / self.bins[row],
+                "mean": self.total[row] / self.bins[row],
                 "max": float(self.peak[row]),
                 "soft_clipped": self.soft[row] / self.covered[row] if self.covered[row] else 0.0,
                 "sense": sense.get(row),
