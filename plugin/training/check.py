@@ -56,6 +56,7 @@ SCALE_FACTOR = 5.0  # between the scale and that by which one fragment counts as
 MIN_PEAK = 1.0  # of targets; real tracks reach 2.9 and more
 TYPICAL_DENSITY = {"sum": 0.005, "mean": 0.1}  # scaled coverage per bp, one strand: 30 M fragments in 3.1 Gb
 SENSE_SWAPPED, SENSE_CLEAR = 0.35, 0.65  # fraction of genes' coverage on their own strand's track
+MIN_GENE_BINS = 20  # covered bins in genes, both tracks of a pair together, for an opinion on their strands
 _MIN_STRETCHES, _MIN_SHARE = 30, 0.3
 _PLUS, _MINUS = (
     re.compile(r"(\+|[._-]?(plus|fwd|forward|pos))$", re.I),
@@ -143,7 +144,7 @@ def check_store(path, genes=None, sample: int = 200) -> Report:
     """
     with Store.open(path) as store:
         numbers = _spread(len(store), sample)
-        summary = _Summary(store.tracks, store.layout, _read_genes(genes) if genes else None)
+        summary = _Summary(store.tracks, store.layout, _read_genes(genes, store.layout.intervals))
         rows = list(range(len(store.tracks)))
         for number in numbers:
             summary.add(store.targets(number), store.interval(number), rows)
@@ -174,7 +175,7 @@ def check_sources(
         blacklist.check_contigs(fasta.contigs)
     lengths = {name: fasta.contigs[fasta.resolve(name)] for name in dict.fromkeys(i.chrom for i in windows.intervals)}
     numbers = _spread(len(windows.intervals), sample)
-    summary = _Summary(tracks, layout, _read_genes(genes) if genes else None)
+    summary = _Summary(tracks, layout, _read_genes(genes, layout.intervals))
     findings, aliases, readable = [], {}, []
     for row, file in enumerate(tracks.files):
         name, code = tracks.identifiers[row], "COVERAGE_FILE"
@@ -244,6 +245,7 @@ class _Summary:
         self.bins, self.covered, self.soft = np.zeros(n), np.zeros(n), np.zeros(n)
         self.total, self.peak, self.linear = np.zeros(n), np.zeros(n), np.zeros(n)
         self.on_genes = {strand: np.zeros(n) for strand in "+-"}
+        self.gene_bins = np.zeros(n)
         # The old transform clips before it scales.
         self.soft_limit = tracks.clip_soft * (tracks.scale if layout.transform == "old" else 1)
         self._chosen: tuple[list[int], Tracks] = ([], tracks)
@@ -262,12 +264,15 @@ class _Summary:
         if self.genes:
             for strand, bins in _gene_bins(self.genes, window, self.layout).items():
                 self.on_genes[strand][rows] += y[bins].sum(axis=0, dtype=float)
+                self.gene_bins[rows] += (y[bins] > 0).sum(axis=0)
 
     def sense(self, row: int, partner: int) -> float | None:
-        """Fraction of the genes' coverage that lies on their own strand's track, for a pair (plus, minus)."""
+        """Fraction of the genes' coverage that lies on their own strand's track, for a pair (plus, minus); None for little."""
+        if self.gene_bins[row] + self.gene_bins[partner] < MIN_GENE_BINS:
+            return None
         own = self.on_genes["+"][row] + self.on_genes["-"][partner]
         other = self.on_genes["-"][row] + self.on_genes["+"][partner]
-        return own / (own + other) if own + other > 0 else None
+        return own / (own + other)
 
     def findings(self) -> list[Finding]:
         found = []
@@ -418,7 +423,21 @@ def _round(value: float) -> float:
     return float(f"{value:.2g}")
 
 
-def _read_genes(path) -> dict[str, list[tuple[int, int, str]]]:
+def _read_genes(path, intervals: tuple[Interval, ...]) -> dict[str, list[tuple[int, int, str]]] | None:
+    """Genes for the windows ``intervals``; None without a file."""
+    if not path:
+        return None
+    genes = _read_stretches(path)
+    contigs = {interval.chrom for interval in intervals}
+    if all(match_contig(chrom, genes) is None for chrom in contigs):
+        raise InputError(
+            f"{path}: none of its contigs ({', '.join(list(genes)[:5])}) has a sequence of the data set "
+            f"({', '.join(sorted(contigs)[:5])}); are the genes of the same assembly?"
+        )
+    return genes
+
+
+def _read_stretches(path) -> dict[str, list[tuple[int, int, str]]]:
     """Stranded stretches by contig: exons of a GTF file (genes where it has none), or the lines of a BED file."""
     if Path(path).name.removesuffix(".gz").endswith((".bed", ".bed6", ".bed12")):
         stretches = [(i.chrom, i.start, i.end, i.strand) for i in read_bed(path) if i.strand != "."]
