@@ -451,9 +451,8 @@ def _write_track(file: h5py.File, job: Job, row: int, step: Callable[[], None]) 
     shape = (len(layout.intervals), layout.bins)
     data = file.create_dataset("targets", shape, np.float16, chunks=(1, layout.bins), **FILTERS)
     blacklist = Blacklist(job.sources.blacklist) if job.sources.blacklist else None
-    counts = np.zeros(
-        1 << 16, dtype=np.int64
-    )  # of each float16 number, which gives exact quantiles without keeping all
+    # How often each float16 number occurs: it gives exact quantiles without keeping the values.
+    counts = np.zeros(1 << 16, dtype=np.int64)
     digest = hashlib.sha256()
     with open_coverage(job.coverage[row]) as reader:
         for number, window in enumerate(layout.intervals):
@@ -502,7 +501,6 @@ def _pack(job: Job, target: Path, parts: list[dict], source: dict, progress: boo
             with h5py.File(job.part(None), "r", locking=False) as part:
                 for name in ("bases", "known"):
                     _copy(part[name], file[name], range(n))
-                file["unknown"][:] = part["unknown"][:]
             for first in range(0, n, block):
                 numbers = range(first, min(first + block, n))
                 chunks = []
