@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -232,6 +232,11 @@ class Predictor:
             raise InputError("shifts is empty; give at least one, such as 0")
         other = _other_strand(strand_pair, units, tracks) if rc else None
         return Options(head, tracks, other, self.layout(crop), rc, tuple(shifts), precision)
+
+    @cached_property
+    def base(self) -> Predictor:
+        """The predictor of the network itself under the same GELU, which keeps its compiled programs for all who ask."""
+        return self if type(self.sites) is Sites else Predictor(self.network, Sites(self.sites.gelu), self.tile_bp)
 
     @property
     def micro_batch(self) -> int:

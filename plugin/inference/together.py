@@ -15,7 +15,6 @@ import numpy as np
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.inference.predictor import Options, Predictor, State
 from kipoi_borzoi.network.layout import Layout
-from kipoi_borzoi.network.sites import Sites
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,10 @@ class Together:
         if len(networks) > 1:
             raise InputError(f"the {len(members)} adapters stand on {len(networks)} different bases; call each by itself")
         self.members = tuple(members)
-        first = members[0].predictor
-        self._bases = {
-            gelu: Predictor(first.network, Sites(gelu), first.tile_bp)
-            for gelu in {member.predictor.sites.gelu for member in members}
-        }
+        self._bases: dict[str, Predictor] = {}
+        # A member that is the base itself comes first: its programs serve both.
+        for predictor in sorted((member.predictor for member in members), key=lambda one: one.base is not one):
+            self._bases.setdefault(predictor.sites.gelu, predictor.base)
         self._stems = {gelu: self._stems_on(gelu) for gelu in self._bases}
 
     def batches(
