@@ -243,6 +243,32 @@ def test_tracks_crop_and_the_bytes_that_are_held(uncompiled):
         reference.coverage()[0][:] = 0
 
 
+def test_an_adapter_may_leave_the_base_at_any_unit(uncompiled):
+    network = make_network(NETWORKS["as published"], dtype="float32")
+    plain, x = Predictor(network), random_window(1024)
+    y = changed(x, 512)
+    expected = plain.predict(y[None], crop=100)[0]
+    for unit in range(len(network.units) + 1):
+        predictor = Predictor(network)
+        predictor.first_unit = unit
+        assert close(Reference([Member(predictor)], x, crop=100).altered(y)[0][0], expected)
+
+
+def test_only_the_bins_that_are_asked_for(uncompiled):
+    network = make_network(NETWORKS["as published"], dtype="float32")
+    member = Member(Predictor(network), strand_pair=PAIR)
+    x = random_window(1024)
+    y = changed(x, 512)
+    whole, options = Reference([member], x, rc=True), {"rc": True, "bins": [250, 3, 505, 4, 0]}
+    some = Reference([member], x, **options)
+    assert close(some.coverage()[0], whole.coverage()[0][:, options["bins"]])
+    assert close(some.altered(y)[0], whole.altered(y)[0][:, options["bins"]])
+    with pytest.raises(InputError, match="bin 506 does not exist: there are bins 0 to 505"):
+        Reference([member], x, bins=[506])
+    with pytest.raises(InputError, match="one or more indices of bins"):
+        Reference([member], x, bins=[])
+
+
 def test_differences_are_stretches_in_order():
     x = np.zeros((2000, 4), dtype=bool)
     y = x.copy()
