@@ -254,6 +254,15 @@ def test_an_adapter_may_leave_the_base_at_any_unit(uncompiled):
         assert close(Reference([Member(predictor)], x, crop=100).altered(y)[0][0], expected)
 
 
+def test_a_network_without_a_global_unit_is_run_in_full(uncompiled, stems):
+    network = make_network(make_params(CONV_DNA, TOWER, CONV_NAC, seq_length=512), dtype="float32")
+    predictor, x = Predictor(network), random_window(512)
+    reference = Reference([Member(predictor)], x)
+    for y in (x, changed(x, 200), changed(x, 256, 256)):
+        assert close(reference.altered(y)[0][0], np.asarray(network(y[None].astype(np.float32)))[0])
+    assert reference.nbytes == 2 * 512 * 4 and not stems["tiles"]
+
+
 def test_only_the_bins_that_are_asked_for(uncompiled):
     network = make_network(NETWORKS["as published"], dtype="float32")
     member = Member(Predictor(network), strand_pair=PAIR)

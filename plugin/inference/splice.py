@@ -159,6 +159,8 @@ def trimmed(state: State, runs: Sequence[tuple[Layout, int]]) -> State:
 
 def nbytes(state: State) -> int:
     """Bytes that a state's tensors take."""
+    if isinstance(state.y, np.ndarray):  # before the first unit
+        return state.y.nbytes
     total = 0
     for tensor in (state.y, *state.tensors):
         bits = "".join(filter(str.isdigit, keras.backend.standardize_dtype(tensor.dtype)))
