@@ -179,7 +179,9 @@ class VcfReader:
         check_eof_marker(self.path)
         number = 0
         try:
-            with _without_index_message(), pysam.VariantFile(str(self.path)) as handle:
+            with _without_index_message():
+                opened = pysam.VariantFile(str(self.path))
+            with opened as handle:
                 self._read_bcf_header(handle.header)
                 for number, record in enumerate(handle, start=1):
                     yield VcfRecord(
