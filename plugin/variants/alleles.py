@@ -235,7 +235,7 @@ class AlleleSource:
                 skipped[row.status] += 1
                 examples.setdefault(row.status, f"{_short(row)}{': ' + row.detail if row.detail else ''}")
                 if row.status == "REF_MISMATCH":
-                    hints.update(re.findall(r"\((.*)\)", row.detail))
+                    hints.update(re.findall(r"\(([^()]*)\)$", row.detail))
             duplicates += row.detail.startswith(DUPLICATE)
         self._compare_contigs()
         if total and skipped["CONTIG_UNKNOWN"] == total:
