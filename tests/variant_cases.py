@@ -7,6 +7,7 @@ from genome_files import random_sequence, write_fasta
 from network_cases import make_network
 
 from kipoi_borzoi.inference.predictor import Predictor
+from kipoi_borzoi.sequence import shift
 from kipoi_borzoi.tracks import Tracks
 
 HEADER = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
@@ -56,3 +57,52 @@ def small_genome(path, seed=3):
     return contigs
 
 
+
+
+class NumpyNetwork:
+    """Stands for a network and its predictor where only what is made of predictions is tested: local, with one global term."""
+
+    def __init__(self, seed, length, bin_size, crop, tracks):
+        random = np.random.default_rng(seed)
+        self.network, self.sites = self, SimpleNamespace()
+        self.length, self.bin_size, self.crop = length, bin_size, crop
+        self.kernel = random.normal(0, 0.6, (9 * 4, tracks))
+        self.everywhere = random.normal(0, 1.5, (tracks, tracks))
+
+    def predict(self, x, head=None, crop=None):
+        """(1, length, 4) to (1, bins, tracks)."""
+        x = np.pad(np.asarray(x[0], dtype=np.float64), ((4, 4), (0, 0)))
+        taps = np.lib.stride_tricks.sliding_window_view(x, 9, axis=0).reshape(self.length, 36)
+        local = np.tanh(taps @ self.kernel).reshape(-1, self.bin_size, self.kernel.shape[1]).mean(axis=1)
+        coverage = np.log1p(np.exp(2 * local + local.mean(axis=0) @ self.everywhere))
+        return coverage[None, self.crop : len(coverage) - self.crop]
+
+
+class NumpyReference:
+    """Takes the place of `kipoi_borzoi.inference.reuse.Reference` for members on a `NumpyNetwork`."""
+
+    def __init__(self, members, x, crop, rc, shifts, precision):
+        self.members, self.x, self.rc, self.shifts = members, x, rc, shifts
+
+    def coverage(self):
+        return self.altered(self.x)
+
+    def altered(self, x):
+        return [np.stack([self.one(member, shift(x, by)) for by in self.shifts]) for member in self.members]
+
+    def one(self, member, x):
+        coverage = member.predictor.predict(x[None])[0]
+        if self.rc:
+            coverage = (coverage + member.predictor.predict(x[None, ::-1, ::-1])[0][::-1][:, member.strand_pair]) / 2
+        return coverage if member.tracks is None else coverage[:, member.tracks]
+
+
+def numpy_model(seed=1, tracks=None, replicates=1, length=384, bin_size=8, crop=4):
+    """A model on `NumpyNetwork`."""
+    tracks = tracks or make_tracks()
+    layout = SimpleNamespace(bins=length // bin_size - 2 * crop, bin_size=bin_size)
+    config = SimpleNamespace(seq_length=length, crop=crop, layout=layout)
+    networks = [NumpyNetwork(seed + number, length, bin_size, crop, len(tracks)) for number in range(replicates)]
+    return SimpleNamespace(
+        predictors=networks, tracks=tracks, head=SimpleNamespace(name="head"), config=config, transform="new"
+    )
