@@ -68,6 +68,7 @@ def check_tidy(table, rows):
         assert (found.variant_id, found.chrom, found.pos) == (row.variant_id, row.chrom, row.pos)
         assert (found.ref, found.alt, found.id, found.status) == (row.ref, row.alt, row.id, row.status)
         assert found.detail == row.detail if row.detail else pd.isna(found.detail) or found.detail == ""
+        assert found.covered == 1 / (1 + row.number) if gene else pd.isna(found.covered)
         assert found.padded == row.padded or (pd.isna(found.padded) and np.isnan(row.padded))
         for value, wanted in zip((found.gene_id, found.track, found.scorer), (gene, track, scorer), strict=True):
             assert value == wanted or (wanted is None and pd.isna(value))
@@ -88,7 +89,7 @@ def test_tidy_tables_hold_every_number(tmp_path, suffix):
     table = pd.read_parquet(path) if suffix == ".parquet" else read_tsv(path)
     assert list(table) == [
         "variant_id", "chrom", "pos", "ref", "alt", "id", "status", "detail", "padded", "gene_id", "gene_name", "strand",
-        "track", "scorer", "score", "sd", "quantile",
+        "covered", "track", "scorer", "score", "sd", "quantile",
     ]  # fmt: skip
     check_tidy(table, expected())
     assert [path.name for path in tmp_path.iterdir()] == [path.name]
@@ -289,6 +290,8 @@ def test_vcf_has_one_value_for_each_alt(tmp_path):
                 genes = [i for i, gene in enumerate(chunk.genes) if gene.allele == number]
                 if genes:
                     assert record.info["KB_GENE"][place].split("&") == [chunk.genes[i].gene_id for i in genes]
+                    covered = [float(text) for text in record.info["KB_GENE_COVERED"][place].split("&")]
+                    assert covered == [chunk.genes[i].covered for i in genes]
                     found = np.array(record.info["KB_GENE_logSED_ENCFF1"][place].split("&"), np.float32)
                     np.testing.assert_array_equal(found, chunk.gene_scores["logSED"].mean[genes, 0])
             else:

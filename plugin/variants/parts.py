@@ -35,7 +35,7 @@ def pack(chunk: Chunk) -> bytes:
             [row.number, row.chrom, row.pos, row.ref, row.alt, row.id, row.status, row.detail, row.record]
             for row in chunk.alleles
         ],
-        "genes": [[gene.allele, gene.gene_id, gene.gene_name, gene.strand] for gene in chunk.genes],
+        "genes": [[gene.allele, gene.gene_id, gene.gene_name, gene.strand, gene.covered] for gene in chunk.genes],
         "profiles": list(chunk.profiles),
     }
     for kind, scores in (("scores", chunk.scores), ("gene_scores", chunk.gene_scores)):

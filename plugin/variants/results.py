@@ -85,12 +85,15 @@ class GeneRow:
     allele : int
         Index of the allele within its chunk.
     gene_id, gene_name, strand : str
+    covered : float
+        Fraction of the gene's exonic bp that lie in the window predicted; below 1 the score is of a part of the gene.
     """
 
     allele: int
     gene_id: str
     gene_name: str = ""
     strand: str = "."
+    covered: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from kipoi_borzoi.variants.tidy import (
 )
 from kipoi_borzoi.variants.writers.hdf5 import new_file
 
-_NUMBERS = {"pos": np.int64, "padded": np.float64}
+_NUMBERS = {"pos": np.int64, "padded": np.float64, "covered": np.float64}
 
 
 def check(header: Header) -> None:
@@ -76,7 +76,7 @@ def _write_block(layers, obs, first: int, block: Chunk, header: Header, measures
     values = list(zip(*(unit_fields(unit, bool(header.gene_scorers)) for unit in found), strict=True))
     obs["_index"][first:stop] = list(values[0])
     for name, column in zip(names, values, strict=True):
-        empty = np.nan if name == "padded" else ""
+        empty = np.nan if name in _NUMBERS else ""
         obs[name][first:stop] = [empty if value is None else value for value in column]
     of_gene = np.array([unit.gene is not None for unit in found], bool)
     scored = np.array([unit.allele.status == SCORED for unit in found], bool)
