@@ -217,6 +217,7 @@ def test_two_processes_cannot_write_one_output(tmp_path):
 def test_chunks_that_are_not_what_was_promised_are_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         write(tmp_path / "x.tsv", lambda start, stop: iter([change(make_chunk(0, 4))]))
+    assert list(tmp_path.iterdir()) == []  # no folder either, of a run that computed nothing
 
 
 def test_an_allele_less_or_more_is_an_error(tmp_path):

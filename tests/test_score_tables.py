@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 
 import h5py
@@ -22,7 +23,7 @@ from score_tables import (
     make_chunk,
 )
 
-from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.errors import InputError, KipoiBorzoiError
 from kipoi_borzoi.variants import writers
 from kipoi_borzoi.variants.header import Header, describe_scorers
 from kipoi_borzoi.variants.output import write_scores
@@ -444,7 +445,7 @@ def test_where_all_are_skipped_each_still_has_its_row(tmp_path, suffix):
             assert np.isnan(file["SUM" if suffix == ".h5" else "layers/SUM"][()]).all()
 
 
-def test_names_and_limits_of_formats_are_checked_first(tmp_path):
+def test_names_and_limits_of_formats_are_checked_first(tmp_path, monkeypatch):
     for name, message in (
         ("x.csv", "its suffix names no format; known: .tsv, .tsv.gz, .parquet, .h5, .h5ad, .vcf.gz$"),
         ("x.vcf", "a VCF is written compressed and indexed: .vcf.gz"),
@@ -453,6 +454,9 @@ def test_names_and_limits_of_formats_are_checked_first(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             write(tmp_path / name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(KipoiBorzoiError, match=r"pip install 'kipoi-borzoi\[parquet\]'"):
+        write(tmp_path / "x.parquet")
     many = tuple(Column(f"t{number}") for number in range(6000))
     with pytest.raises(InputError, match="12000 INFO keys, more than 10000"):
         write(tmp_path / "x.vcf.gz", columns=many, gene_scorers=())
@@ -461,3 +465,37 @@ def test_names_and_limits_of_formats_are_checked_first(tmp_path):
     with pytest.raises(InputError, match="column 'a' is there twice"):
         write(tmp_path / "x.h5", columns=(Column("a"), Column("a")))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bcftools_reads_filters_and_splits_the_vcf(tmp_path):
+    """As bundled with pysam: values by key, a filter on a score, and records split into one ALT each."""
+    from pysam import bcftools
+
+    path = str(tmp_path / "x.vcf.gz")
+    write(path, contigs={"chr1": 1000, "chr2": 1000})
+    chunk = make_chunk(0, N)
+    mean = chunk.scores["SUM"].mean[:, 0]
+    split = bcftools.norm("-m-any", path)
+    (tmp_path / "split.vcf").write_text(split)
+    rows = bcftools.query("-f", "%POS\t%ALT\t%INFO/KB_STATUS\t%INFO/KB_SUM_ENCFF1\n", str(tmp_path / "split.vcf")).splitlines()
+    assert len(rows) == N
+    for row, allele_row, score in zip(rows, chunk.alleles, mean, strict=True):
+        pos, alt, status, value = row.split("\t")
+        assert (int(pos), alt, status) == (allele_row.pos, allele_row.alt, allele_row.status)
+        assert value == "." if np.isnan(score) else float(value) == pytest.approx(score, rel=1e-5)
+    kept = bcftools.query("-i", "INFO/KB_SUM_ENCFF1 > 0.5", "-f", "%POS\n", str(tmp_path / "split.vcf")).split()
+    assert [int(pos) for pos in kept] == [row.pos for row, score in zip(chunk.alleles, mean, strict=True) if score > 0.5]
+
+
+def test_bcftools_annotates_another_vcf_with_scores(tmp_path):
+    from pysam import bcftools
+
+    path = str(tmp_path / "x.vcf.gz")
+    write(path)
+    own = tmp_path / "own.vcf"
+    lines = ["##fileformat=VCFv4.2", "##contig=<ID=chr1>", "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
+    own.write_text("\n".join([*lines, "chr1\t170\tmine\tA\tT,G\t.\t.\t."]) + "\n")
+    text = bcftools.annotate("-a", path, "-c", "INFO/KB_SUM_ENCFF1", pysam.tabix_index(str(own), preset="vcf"))
+    found = re.search(r"KB_SUM_ENCFF1=([^;\s]+)", text.splitlines()[-1])[1].split(",")
+    mean = make_chunk(0, N).scores["SUM"].mean[:, 0]
+    assert [float(value) for value in found] == pytest.approx([mean[11], mean[10]], rel=1e-5)  # in the order of its ALTs

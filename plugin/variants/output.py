@@ -14,7 +14,7 @@ from kipoi_borzoi.files import commit, create_temporary, sweep_temporaries
 from kipoi_borzoi.variants import shards
 from kipoi_borzoi.variants.blocks import check_chunk, concatenate, reblock
 from kipoi_borzoi.variants.header import Header, Summary, Survey, describe_scorers
-from kipoi_borzoi.variants.parts import WorkFolder
+from kipoi_borzoi.variants.parts import WorkFolder, work_folder
 from kipoi_borzoi.variants.results import Chunk, Column
 from kipoi_borzoi.variants.writers import writer_for
 
@@ -108,15 +108,13 @@ def write_scores(
         tuple(columns), describe_scorers(scorers), describe_scorers(gene_scorers), dict(provenance), tuple(profiles),
         dict(contigs or {}),
     )  # fmt: skip
-    check_output(out, header, inputs, shard)
-    work_folder = WorkFolder(out, header, key, shards.bounds(n_alleles, shard, align), n_alleles, shard, fresh=force)
-    if not work_folder.path.exists():
-        _refuse_existing(out, force)
+    check_output(out, header, inputs, shard, force)
+    span = shards.bounds(n_alleles, shard, align)
     with _explained(out):
-        with work_folder as work:
+        with WorkFolder(out, header, key, span, n_alleles, shard, fresh=force) as work:
             done = work.finished()
             if done is None:
-                _refuse_existing(out, force)
+                _refuse_existing(out, force)  # the folder may be older than the table
                 sweep_temporaries(out.parent)
                 work.verify()
                 _fill(work, chunks_from, progress, part_seconds)
@@ -149,8 +147,7 @@ def merge_shards(
     out = Path(out)
     readers = shards.open_shards(paths)
     header = readers[0].header
-    check_output(out, header, paths)
-    _refuse_existing(out, force)
+    check_output(out, header, paths, force=force)
     total = sum(reader.alleles for reader in readers)
 
     def chunks() -> Iterator[Chunk]:
@@ -169,15 +166,20 @@ def merge_shards(
     return survey.summary
 
 
-def check_output(
-    out: str | os.PathLike, header: Header, inputs: Sequence[str | os.PathLike] = (), shard: tuple[int, int] = (1, 1)
+def check_name(
+    out: str | os.PathLike,
+    inputs: Sequence[str | os.PathLike] = (),
+    shard: tuple[int, int] = (1, 1),
+    force: bool = False,
 ) -> None:
-    """Refuse, before anything is computed, an output that could not be written.
+    """Refuse, before anything is read or loaded, a name that nothing could be written to.
 
     Raises
     ------
     InputError
-        When the suffix is unknown, the format cannot hold the table, the folder is missing or ``out`` is an input.
+        When the suffix is unknown, the folder is missing, ``out`` is an input, or it exists and ``force`` is not given.
+    KipoiBorzoiError
+        When a package is missing that the format needs.
     """
     out = Path(out)
     if not out.parent.is_dir():
@@ -187,13 +189,35 @@ def check_output(
     for path in inputs:
         if out.exists() and os.path.exists(path) and os.path.samefile(out, path):
             raise InputError(f"{out}: is an input as well; write to another file")
-    if shard[1] > 1:
-        if not out.name.endswith(shards.SUFFIX):
+    if not out.name.endswith(shards.SUFFIX):
+        if shard[1] > 1:
             raise InputError(
                 f"{out}: a shard is written as {shards.SUFFIX} (give --out NAME{shards.SUFFIX}); `kipoi-borzoi merge` makes "
                 "a table in any format of all of them"
             )
-        return
+        writer_for(out)
+    if not work_folder(out).exists():
+        _refuse_existing(out, force)
+
+
+def check_output(
+    out: str | os.PathLike,
+    header: Header,
+    inputs: Sequence[str | os.PathLike] = (),
+    shard: tuple[int, int] = (1, 1),
+    force: bool = False,
+) -> None:
+    """Refuse, before anything is computed, an output that could not be written.
+
+    Raises
+    ------
+    InputError
+        As `check_name`, or when the format cannot hold the table.
+    KipoiBorzoiError
+        As `check_name`.
+    """
+    out = Path(out)
+    check_name(out, inputs, shard, force)
     if out.name.endswith(shards.SUFFIX):
         return
     writer = writer_for(out)

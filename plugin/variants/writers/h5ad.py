@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.variants.header import Header, Survey, provenance_text
 from kipoi_borzoi.variants.results import SCORED, Chunk
 from kipoi_borzoi.variants.tidy import (
@@ -26,8 +27,6 @@ _NUMBERS = {"pos": np.int64, "padded": np.float64, "covered": np.float64}
 
 def check(header: Header) -> None:
     """Raise InputError when a scorer's name cannot be a layer's."""
-    from kipoi_borzoi.errors import InputError
-
     for scorer in (*header.scorers, *header.gene_scorers):
         if "/" in scorer.name:
             raise InputError(f"a scorer called {scorer.name!r} cannot be a layer of .h5ad; write .parquet or .tsv.gz")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from kipoi_borzoi.errors import KipoiBorzoiError
 from kipoi_borzoi.variants.header import Header, Survey, provenance_text
 from kipoi_borzoi.variants.results import Chunk
 from kipoi_borzoi.variants.tidy import fields, optional_measures, scorer_names, tidy, unit_fields
@@ -16,11 +15,7 @@ _REPEATED = ("chrom", "ref", "alt", "status", "gene_id", "gene_name", "strand", 
 
 
 def check(header: Header) -> None:
-    """Raise KipoiBorzoiError where pyarrow is not installed."""
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise KipoiBorzoiError(".parquet needs pyarrow: pip install 'kipoi-borzoi[parquet]'") from error
+    """Nothing that this format cannot hold."""
 
 
 def write(path: Path, header: Header, survey: Survey, blocks: Iterable[Chunk]) -> None:
