@@ -446,6 +446,11 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == []
 
 
+def test_an_error_in_reading_the_input_is_not_said_to_be_the_outputs(tmp_path):
+    with pytest.raises(FileNotFoundError, match="genome.fa"):
+        write(tmp_path / "x.tsv", broken_at(14, FileNotFoundError(2, "No such file", "genome.fa")))
+
+
 def test_the_work_folder_says_what_the_run_is(tmp_path):
     with pytest.raises(RuntimeError):
         write(tmp_path / "x.tsv", broken_at(14, RuntimeError()))

@@ -237,7 +237,7 @@ def _fill(work: WorkFolder, chunks_from: ChunksFrom, progress: bool | None, part
     done = sum(part.stop - part.start for part in work.parts())
     with _bar(done, None if stop is None else stop - start, progress, "scoring") as bar:
         for first, last in work.missing():
-            _fill_gap(work, chunks_from(first, last), first, last, bar, part_seconds)
+            _fill_gap(work, _marked(chunks_from, first, last), first, last, bar, part_seconds)
 
 
 def _fill_gap(work: WorkFolder, chunks: Iterable[Chunk], first: int, last: int | None, bar, part_seconds: float) -> None:
@@ -274,6 +274,17 @@ def _fill_gap(work: WorkFolder, chunks: Iterable[Chunk], first: int, last: int |
             keep()
         raise
     keep()
+
+
+class _InChunks(Exception):
+    """Carries an error of the operating system that is not the output's."""
+
+
+def _marked(chunks_from: ChunksFrom, first: int, last: int | None) -> Iterator[Chunk]:
+    try:
+        yield from chunks_from(first, last)
+    except OSError as error:
+        raise _InChunks from error
 
 
 def _values(chunk: Chunk) -> int:
@@ -365,9 +376,11 @@ def _counted(chunks: Iterable[Chunk], done: int, total: int, progress: bool | No
 
 @contextlib.contextmanager
 def _explained(out: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that says what to do."""
+    """Turn an error of the operating system, in writing, into one that says what to do."""
     try:
         yield
+    except _InChunks as error:
+        raise error.__cause__ from None
     except OSError as error:
         raise KipoiBorzoiError(
             f"{out}: cannot be written ({error.strerror or error}); no incomplete file is left under that name. Free space, or "
