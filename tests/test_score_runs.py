@@ -294,6 +294,12 @@ def test_shards_that_do_not_belong_together_are_refused(tmp_path):
             merge_shards(given, out)
     with pytest.raises(InputError, match="is an input as well"):
         merge_shards(paths, paths[0], force=True)
+    with pytest.raises(InputError, match="its suffix names no format"):
+        merge_shards(paths, tmp_path / "x.shard")
+    (tmp_path / "y.tsv").write_text("mine")
+    (tmp_path / "y.tsv.parts").mkdir()
+    with pytest.raises(InputError, match="exists; give --force"):
+        merge_shards(paths, tmp_path / "y.tsv")
     assert not out.exists()
 
 

@@ -249,12 +249,12 @@ def test_anndata(tmp_path):
     data[data.obs.status == SCORED].copy().write_h5ad(tmp_path / "y.h5ad")  # anndata can take it on
 
 
-@pytest.mark.filterwarnings("ignore:Observation names are not unique")
 def test_anndata_with_genes_has_an_observation_for_each(tmp_path):
     anndata = pytest.importorskip("anndata")
     write(tmp_path / "x.h5ad")
     data = anndata.read_h5ad(tmp_path / "x.h5ad")
     assert data.n_obs == N + sum(len(genes_of(number)) for number in range(N))
+    assert data.obs_names.is_unique and list(data.obs_names)[1:4] == ["chr1:107:A:G", "chr1:107:A:G:ENSG2", "chr1:114:A:T"]
     for number, gene, track, scorer, mean, sd, _ in expected():
         row = data[(data.obs.variant_id == allele(number).variant_id) & (data.obs.gene_id == (gene or ""))]
         assert row.n_obs == 1

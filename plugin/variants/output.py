@@ -148,6 +148,8 @@ def merge_shards(
     readers = shards.open_shards(paths)
     header = readers[0].header
     check_output(out, header, paths, force=force)
+    writer_for(out)  # not a shard
+    _refuse_existing(out, force)
     total = sum(reader.alleles for reader in readers)
 
     def chunks() -> Iterator[Chunk]:
