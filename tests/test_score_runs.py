@@ -217,6 +217,7 @@ def test_two_processes_cannot_write_one_output(tmp_path):
 def test_chunks_that_are_not_what_was_promised_are_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         write(tmp_path / "x.tsv", lambda start, stop: iter([change(make_chunk(0, 4))]))
+    assert list(tmp_path.iterdir()) == []  # no folder either, of a run that computed nothing
 
 
 def test_an_allele_less_or_more_is_an_error(tmp_path):
@@ -293,6 +294,12 @@ def test_shards_that_do_not_belong_together_are_refused(tmp_path):
             merge_shards(given, out)
     with pytest.raises(InputError, match="is an input as well"):
         merge_shards(paths, paths[0], force=True)
+    with pytest.raises(InputError, match="its suffix names no format"):
+        merge_shards(paths, tmp_path / "x.shard")
+    (tmp_path / "y.tsv").write_text("mine")
+    (tmp_path / "y.tsv.parts").mkdir()
+    with pytest.raises(InputError, match="exists; give --force"):
+        merge_shards(paths, tmp_path / "y.tsv")
     assert not out.exists()
 
 
@@ -443,6 +450,11 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path, monkeypatc
     with pytest.raises(KipoiBorzoiError, match=r"x.tsv: cannot be written \(Permission denied\)"):
         write(tmp_path / "x.tsv")
     assert os.listdir(tmp_path) == []
+
+
+def test_an_error_in_reading_the_input_is_not_said_to_be_the_outputs(tmp_path):
+    with pytest.raises(FileNotFoundError, match="genome.fa"):
+        write(tmp_path / "x.tsv", broken_at(14, FileNotFoundError(2, "No such file", "genome.fa")))
 
 
 def test_the_work_folder_says_what_the_run_is(tmp_path):

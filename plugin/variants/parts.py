@@ -35,7 +35,7 @@ def pack(chunk: Chunk) -> bytes:
             [row.number, row.chrom, row.pos, row.ref, row.alt, row.id, row.status, row.detail, row.record]
             for row in chunk.alleles
         ],
-        "genes": [[gene.allele, gene.gene_id, gene.gene_name, gene.strand] for gene in chunk.genes],
+        "genes": [[gene.allele, gene.gene_id, gene.gene_name, gene.strand, gene.covered] for gene in chunk.genes],
         "profiles": list(chunk.profiles),
     }
     for kind, scores in (("scores", chunk.scores), ("gene_scores", chunk.gene_scores)):
@@ -131,6 +131,11 @@ class Part:
     path: Path
 
 
+def work_folder(out: Path) -> Path:
+    """Where the parts of an output wait."""
+    return out.with_name(f"{out.name}.parts")
+
+
 class WorkFolder:
     """The folder ``OUT.parts`` of one run, held by one process at a time; a context manager.
 
@@ -165,7 +170,7 @@ class WorkFolder:
 
     def __init__(self, out: Path, header: Header, key: str, span, total=None, shard=(1, 1), fresh: bool = False):
         self.out, self.header, self.key, self.span, self.total, self.shard = out, header, key, span, total, shard
-        self.path = out.with_name(f"{out.name}.parts")
+        self.path = work_folder(out)
         self._fresh = fresh
 
     def __enter__(self) -> WorkFolder:
@@ -180,7 +185,9 @@ class WorkFolder:
             raise
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, error, *rest) -> None:
+        if error is not None and not self.parts():
+            self.clear()  # it failed before there was anything to keep
         self._lock.close()
 
     def _hold(self) -> None:
