@@ -32,6 +32,7 @@ from kipoi_borzoi.variants.alleles import (
 )
 from kipoi_borzoi.variants.columns import Contrast, Table, make_table, read_contrasts
 from kipoi_borzoi.variants.genes import EXON_BINS, GeneSet
+from kipoi_borzoi.variants.options import Options
 from kipoi_borzoi.variants.polyadenylation import read_sites
 from kipoi_borzoi.variants.results import Chunk
 from kipoi_borzoi.variants.scores import (
@@ -202,7 +203,7 @@ def prepare_scoring(
     separate : bool
         Keep models with the same tracks apart.
     specificity, rc, shifts, indels, window, precision
-        See `kipoi_borzoi.variants.engine.Options`.
+        See `kipoi_borzoi.variants.options.Options`.
     max_indel : int
         bp that an allele may remove or insert; at most a quarter of the window.
     exon_bins : {'overlap', 'majority'}
@@ -220,8 +221,6 @@ def prepare_scoring(
         Unknown scorers, tracks, models or options; an input that cannot be read whole, lies on other contigs or is
         of another genome.
     """
-    from kipoi_borzoi.variants.engine import Engine, Options
-
     scorers, gene_scorers = _chosen_scorers(scores, genes is not None)
     if polya is not None and genes is None:
         raise InputError("polyadenylation sites are given, but no genes that they belong to")
@@ -238,6 +237,8 @@ def prepare_scoring(
     _report(survey, vcf)
     annotation = _gene_set(genes, genome, polya, exon_bins) if gene_scorers else None
     loaded = _loaded(models, zoo)
+    from kipoi_borzoi.variants.engine import Engine  # TensorFlow comes in only where an input has passed
+
     engine = Engine(make_table(loaded, tracks, contrasts, separate), genome, options, annotation)
     limit = int(engine.length * MAX_INDEL_FRACTION)
     if limit < max_indel:

@@ -11,8 +11,9 @@ from kipoi_borzoi.dataloaders.vcf import VcfReader
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.variants.alleles import AlleleSource, Genome
 from kipoi_borzoi.variants.columns import Contrast, Term, make_table
-from kipoi_borzoi.variants.engine import CLUSTER_FRACTION, Engine, Options
+from kipoi_borzoi.variants.engine import CLUSTER_FRACTION, Engine
 from kipoi_borzoi.variants.genes import GeneSet
+from kipoi_borzoi.variants.options import Options
 from kipoi_borzoi.variants.scores import GENE_SCORERS, VARIANT_SCORERS, choose
 
 NUMBERS = [name for name, scorer in VARIANT_SCORERS.items() if not scorer.is_profile]
@@ -72,6 +73,7 @@ def vcf(tmp_path_factory, genome_and_text):
 
 def run(vcf, genome, table, options, genes=None):
     engine = Engine(table, genome, options, genes)
+    engine.chunk_alleles = 100
     source = AlleleSource(VcfReader(vcf), genome)
     (chunk,) = engine.chunks(source)
     return chunk

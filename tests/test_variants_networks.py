@@ -13,8 +13,8 @@ from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.inference.predictor import Predictor
 from kipoi_borzoi.variants.alleles import Genome
 from kipoi_borzoi.variants.columns import make_table
-from kipoi_borzoi.variants.engine import Options
 from kipoi_borzoi.variants.genes import GeneSet
+from kipoi_borzoi.variants.options import Options
 from kipoi_borzoi.variants.scores import GENE_SCORERS, VARIANT_SCORERS, choose
 
 NAMES = ["SUM", "logSED", "SAX", "logD2", "JS"]

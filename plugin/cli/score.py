@@ -95,15 +95,16 @@ def _add_run(parser) -> None:
 def _score(args) -> int:
     from kipoi_borzoi.errors import InputError
     from kipoi_borzoi.scoring import prepare_scoring
-    from kipoi_borzoi.variants.output import write_scores
+    from kipoi_borzoi.variants.output import check_name, write_scores
 
+    inputs = [path for path in (args.vcf, args.fasta, args.genes, args.polya, args.contrast, args.regions) if path]
+    check_name(args.out, inputs, args.shard, args.force)
     scoring = prepare_scoring(
         args.model, args.vcf, args.fasta, scores=args.scores, genes=args.genes, polya=args.polya, tracks=args.tracks,
         contrasts=args.contrast, separate=args.separate, specificity=args.specificity, rc=args.rc, shifts=args.shifts,
         indels=args.indels, max_indel=args.max_indel, window=args.window, exon_bins=args.exon_bins,
         precision=args.precision, regions=args.regions, max_mismatch=args.max_mismatch, zoo=args.zoo,
     )  # fmt: skip
-    inputs = [path for path in (args.vcf, args.fasta, args.genes, args.polya, args.contrast, args.regions) if path]
     summary = write_scores(
         scoring.chunks, args.out, scoring.table.columns, scoring.scorers, scoring.gene_scorers, scoring.provenance,
         scoring.key, args.shard, scoring.survey.total, profiles=scoring.profiles, inputs=inputs, force=args.force,
