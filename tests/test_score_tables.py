@@ -169,6 +169,16 @@ def test_calico_layout(tmp_path):
         assert json.loads(file.attrs["provenance"]) == PROVENANCE and file.attrs["complete"]
 
 
+def test_one_long_allele_does_not_make_a_file_of_padding(tmp_path):
+    rows = [allele(number) for number in range(N)]
+    rows[8] = rows[8].__class__(**{**vars(rows[8]), "ref": "ACGT" * 50_000, "status": "TOO_LONG"})
+    chunk = make_chunk(0, N, gene_scorers=())
+    write(tmp_path / "x.h5", gene_scorers=(), chunks=lambda *_: iter([chunk.__class__(tuple(rows), chunk.scores)]))
+    assert (tmp_path / "x.h5").stat().st_size < 200_000  # of 10 MB of padding
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert [value.decode() for value in file["ref_allele"]] == [row.ref for row in rows]
+
+
 def test_calico_layout_equals_the_recorded_one(tmp_path, shared_data):
     """Dataset by dataset, kind, width of shape and type class as in a file of Calico's own program."""
     write(tmp_path / "x.h5", gene_scorers=())

@@ -54,6 +54,25 @@ def pack(chunk: Chunk) -> bytes:
     return bytes(content)
 
 
+def seal(text: str) -> bytes:
+    """Text as content with a checksum before it, as parts have."""
+    content = text.encode()
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def open_seal(content: bytes, where: str) -> str:
+    """The text that `seal` was given.
+
+    Raises
+    ------
+    InputError
+        When the content is damaged; ``where`` names it.
+    """
+    if not is_whole(content):
+        raise InputError(f"{where}: damaged: its content does not have the checksum that it was written with")
+    return content[_DIGEST:].decode()
+
+
 def is_whole(content: bytes) -> bool:
     """Whether the content of a part is the one that was packed."""
     digest = hashlib.sha256(memoryview(content)[_DIGEST:]).hexdigest().encode() + b"\n"
