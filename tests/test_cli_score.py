@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from variant_cases import HEADER
+from variant_cases import HEADER, NumpyReference, numpy_model
 
 from kipoi_borzoi.cli import main
 from kipoi_borzoi.dataloaders.fasta import FastaReader
@@ -135,3 +135,53 @@ def test_scorers_are_listed_with_their_formulas(capsys):
     assert lines[0] == ["scorer", "per", "signed", "strands", "formula", "description"]
     assert {line[0] for line in lines[1:]} >= {"SUM", "logSED", "SAX", "JS", "logJS", "REF", "SED", "nDi", "COVR"}
     assert all(len(line) == 6 for line in lines)
+
+
+@pytest.fixture
+def numpy_network(monkeypatch):
+    """A network in NumPy in the place of every model, so that predictions cost nothing."""
+    monkeypatch.setattr("kipoi_borzoi.variants.members.Reference", NumpyReference)
+    monkeypatch.setattr("kipoi_borzoi.scoring._loaded", lambda models, zoo: {models[0]: numpy_model()})
+    monkeypatch.setattr("kipoi_borzoi.scoring._describe", lambda name, model: {"name": name})
+
+
+def test_a_background_gives_quantiles_to_runs_of_the_same_options(files, capsys, numpy_network):
+    shared = ["--model", MODEL, "--fasta", "genome.fa.gz", "--scores", "SUM,D1,logSED", "--genes", "genes.gtf"]
+    assert main(["background", *shared, "--simulate", "60", "--seed", "3", "--out", "b.h5"]) == 0
+    assert capsys.readouterr().out == "60 alleles: 60 scored, 0 skipped\n"
+    assert main(["score", *shared, "--vcf", "variants.vcf", "--out", "q.tsv", "--background", "b.h5", "--tracks", "C"]) == 0
+    table = pd.read_csv("q.tsv", sep="\t", skiprows=1)
+    scored = table[(table.status == "SCORED") & table.gene_id.isna()]
+    assert set(scored.scorer) == {"SUM", "D1", "logSED"}
+    assert (np.sign(scored["quantile"]) == np.sign(scored.score))[scored["quantile"] != 0].all()
+    assert scored["quantile"].abs().between(0, 1).all() and scored["quantile"].nunique() > 1
+    capsys.readouterr()
+    assert main(["score", *shared, "--vcf", "variants.vcf", "--out", "r.tsv", "--background", "b.h5", "--rc"]) == 1
+    assert "the background of another model or of other options: options.rc was false, is true" in capsys.readouterr().err
+    assert main(["background", *shared, "--simulate", "60", "--out", "b.h5"]) == 1
+    assert "b.h5: exists" in capsys.readouterr().err
+    assert main(["background", "--model", MODEL, "--fasta", "genome.fa.gz", "--simulate", "6", "--out", "c.h5"]) == 1
+    assert "simulated variants lie near genes" in capsys.readouterr().err
+
+
+def test_a_variant_is_drawn_where_it_lies(files, capsys, numpy_network, monkeypatch):
+    base = FastaReader("genome.fa.gz").fetch(Interval("demo1", 60000, 60001))
+    other = "CGTA"["ACGT".index(base)]
+    given = {}
+
+    def drawn(ref, alt, columns, bin_size, start, *rest, **options):
+        given.update(ref=ref, alt=alt, start=start, bin_size=bin_size, rest=rest)
+        return ["A"]
+
+    monkeypatch.setattr("kipoi_borzoi.variants.plot.plot_variant", drawn)
+    arguments = ["plot", "variant", "--model", MODEL, "--fasta", "genome.fa.gz", "--out", "x.png", "--genes", "genes.gtf"]
+    assert main([*arguments, "--variant", f"demo1:60001:{base}:{other}"]) == 0
+    assert capsys.readouterr().out == "x.png: A\n"
+    # the base at index 191 of the window; 4 bins of 8 bp cropped
+    assert (given["start"], given["bin_size"]) == (60000 - 191 + 32, 8)
+    assert given["ref"].shape == given["alt"].shape == (40, 4) and (given["ref"] != given["alt"]).any()
+    assert given["rest"][:2] == ("demo1", 60001) and [gene.gene_id for gene in given["rest"][2]] == ["G1"]
+    assert main([*arguments, "--variant", f"demo1:60001:{other}:{base}"]) == 1
+    assert "REF_MISMATCH: REF is not what the FASTA has" in capsys.readouterr().err
+    assert main([*arguments, "--variant", "demo1:60001"]) == 1
+    assert "expected chrom:pos:ref:alt" in capsys.readouterr().err
