@@ -22,7 +22,7 @@ LEVELS = [
     {"inference"},
     {"variants", "training", "evaluation", "interpret"},
     {"model", "zoo"},
-    {"demo"},
+    {"demo", "simulation"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
