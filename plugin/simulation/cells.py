@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kipoi_borzoi.simulation.draw import Draw
 
-LEVEL = 2.0
+LEVEL = 3.0
 """log2 units that one full site at the start adds where its factor is active, before saturation."""
 CONTROL = "control"
 PRETRAIN, TRANSFER = "pretrain", "transfer"

@@ -30,7 +30,7 @@ from kipoi_borzoi.simulation.rule import (
 WINDOW = 8192
 MARGIN = 512
 """bp at each end of a window in which no gene lies: what the base network crops."""
-MAX_GENES = 3
+MAX_GENES = 6
 """Most genes in one window."""
 CONTIG_WINDOWS = 256
 
@@ -226,8 +226,8 @@ def _plant_gene(plan: _Plan, draw: Draw) -> tuple[int, str] | None:
     """Plant one gene at a free place; return its start site and strand, None where none was found."""
     for _ in range(200):
         strand, tss = draw.pick("+-"), draw.integer(REACH + 64, WINDOW - REACH - 64)
-        exons = [draw.integer(128, 360) for _ in range(draw.pick((1, 2, 2, 3, 3, 4)))]
-        introns = [draw.integer(80, 320) for _ in exons[1:]]
+        exons = [draw.integer(96, 256) for _ in range(draw.pick((1, 2, 2, 3)))]
+        introns = [draw.integer(80, 240) for _ in exons[1:]]
         span = sum(exons) + sum(introns)
         # On the gene's own strand position 0 is the first transcribed base.
         begin, end = (tss - TSS_OFFSET, tss + span) if strand == "+" else (tss - span + 1, tss + 1 + TSS_OFFSET)

@@ -10,10 +10,10 @@ import numpy as np
 
 from kipoi_borzoi.sequence import BASES
 
-STRONG, WEAK = 0.91, 0.55
+STRONG, WEAK = 0.91, 0.61
 """Probability of the consensus base at a position written in upper and in lower case; the other three share the rest."""
 
-_NO_BASE = -100_000
+_NO_BASE = -2000  # the sum over a motif still fits 16 bits
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,21 @@ def scan(codes: np.ndarray, motif: Motif) -> np.ndarray:
     codes : (bp,) uint8
         0 to 3 for A, C, G, T; 4 for any other letter, which no site contains.
     motif : Motif
+        Of an even length.
 
     Returns
     -------
-    (bp - length + 1,) int32; empty when the sequence is shorter than the motif
+    (bp - length + 1,) int16; empty when the sequence is shorter than the motif
     """
-    starts = max(0, len(codes) - len(motif) + 1)
-    total = np.zeros(starts, dtype=np.int32)
-    table = np.concatenate([motif.scores, np.full((len(motif), 1), _NO_BASE, np.int32)], axis=1)
-    for row in range(len(motif)):
-        total += table[row][codes[row : row + starts]]
+    starts = len(codes) - len(motif) + 1
+    if starts <= 0:
+        return np.zeros(0, dtype=np.int16)
+    total = np.zeros(starts, dtype=np.int16)
+    table = np.concatenate([motif.scores, np.full((len(motif), 1), _NO_BASE)], axis=1).astype(np.int16)
+    pairs = codes[:-1] * np.uint8(5) + codes[1:]
+    for row in range(0, len(motif), 2):  # two bases at a time: half the look-ups
+        both = (table[row][:, None] + table[row + 1]).reshape(-1)
+        total += np.take(both, pairs[row : row + starts], mode="clip")
     return total
 
 

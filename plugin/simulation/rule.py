@@ -22,12 +22,12 @@ TSS_OFFSET = 32
 DONOR_CUT, ACCEPTOR_CUT, POLYA_CUT = 3, 13, 12
 """bp of the motif before the cut: the exon ends after CAG of CAG|GTAAGT, begins after the acceptor's AG, ends with the last motif."""
 MIN_INTRON, MAX_INTRON = 60, 600
-MAX_TRANSCRIPT = 2048
+MAX_TRANSCRIPT = 1536
 """bp from the start to the latest end, where no polyadenylation site ends the transcript before."""
-REACH = 2048
+REACH = 1536
 """bp between a factor's site and a start beyond which the site does nothing."""
 BASE, CORE_GAIN = 3.0, 2.0
-SATURATION = 4.0
+SATURATION = 6.0
 
 COMPLEMENT = np.array([3, 2, 1, 0, 4], dtype=np.uint8)
 

@@ -58,7 +58,7 @@ class SimulationOptions:
     """
 
     seed: int = 0
-    genes: int = 1000
+    genes: int = 2000
     genome_length: int = 512 * WINDOW
     factors: int = 8
     pretrain_cells: int = 4
