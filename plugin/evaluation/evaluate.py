@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,13 @@ from kipoi_borzoi.evaluation.genes import (
     place_genes,
 )
 from kipoi_borzoi.tracks import Tracks, unsquash
+
+RELEASED = "Borzoi/"
+"""How names of the released networks begin."""
+TEST_FOLD, VALID_FOLD = "fold3", "fold4"
+"""The folds of Calico's sequences that the released networks were tested on, and whose loss stopped their training."""
+
+_FOLD = re.compile(r"fold\d+")
 
 SAMPLE_ROWS = 200_000
 """Most bins from which Spearman's rho of a track is computed; with more, a random sample of so many."""
@@ -112,7 +120,7 @@ def evaluate(
     contrasts=None,
     batch: int = 8,
     rc: bool = False,
-    seen_folds: Iterable[str] = (),
+    base: str = "",
     progress=None,
 ) -> Evaluation:
     """Compare a model's predictions with a store's targets.
@@ -134,8 +142,9 @@ def evaluate(
         Windows predicted at a time.
     rc : bool
         Average with the prediction for the reverse complement.
-    seen_folds : iterable of str
-        Folds that the model or its base was trained on: for the warning.
+    base : str
+        Name of the model, or of the one that it is an adapter of: for a warning about folds that the
+        released networks were trained on.
     progress : callable, optional
         Wraps the sequence of batches, such as `tqdm.tqdm`.
 
@@ -155,7 +164,7 @@ def evaluate(
         placement = place_genes(genes, windows, store.crop_bp, store.bins, store.bin_size)
         checked_genes(genes, placement, {interval.chrom for interval, _ in windows.values()})
     chosen = contrasts(tracks, columns) if contrasts is not None and genes is not None else ()
-    warnings = _warnings(model, store, split, numbers, set(seen_folds))
+    warnings = _warnings(store, numbers, base)
     for warning in warnings:
         logger.warning("%s", warning)
     moments, sample = Moments(len(tracks)), Sample(SAMPLE_ROWS, len(tracks))
@@ -240,12 +249,21 @@ def _match(model, store) -> np.ndarray:
     return rows
 
 
-def _warnings(model, store, split: str, numbers: list[int], seen: set[str]) -> list[str]:
+def _warnings(store, numbers: list[int], base: str) -> list[str]:
     folds = {store.fold(number) for number in numbers}
+    if not base.startswith(RELEASED):
+        return []
+    if not all(_FOLD.fullmatch(fold) for fold in folds):
+        return [
+            f"{base} is, or stands on, the released Borzoi, which was trained on all of Calico's folds but {TEST_FOLD} (test)"
+            f" and {VALID_FOLD} (validation); the store's fold {', '.join(sorted(folds))} does not say in which of them its windows lie"
+        ]
     found = []
-    if folds & seen:
+    if trained := sorted(folds - {TEST_FOLD, VALID_FOLD}):
         found.append(
-            f"fold {', '.join(sorted(folds & seen))} is among those that the model or its base was trained on:"
-            " what it scores there says little about new sequences"
+            f"{base} is, or stands on, the released Borzoi, which was trained on {', '.join(trained)}:"
+            f" the accuracy there is not that on new sequences; only {TEST_FOLD} was held out"
         )
+    if VALID_FOLD in folds:
+        found.append(f"{base} is, or stands on, the released Borzoi, whose training was stopped by its loss on {VALID_FOLD}")
     return found

@@ -14,7 +14,16 @@ from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.files import fsync_directory
 from kipoi_borzoi.simulation import tables, truth
 from kipoi_borzoi.simulation.base_network import base_params
-from kipoi_borzoi.simulation.cells import CONTROL, PRETRAIN, TRANSFER, Contrast, Factor, State, make_factors, make_states
+from kipoi_borzoi.simulation.cells import (
+    CONTROL,
+    PRETRAIN,
+    TRANSFER,
+    Contrast,
+    Factor,
+    State,
+    make_factors,
+    make_states,
+)
 from kipoi_borzoi.simulation.coverage import Track, make_tracks, measure, write_bigwig
 from kipoi_borzoi.simulation.draw import Draw
 from kipoi_borzoi.simulation.genome import MAX_GENES, WINDOW, Gene, Genome, make_genome
