@@ -41,7 +41,7 @@ def add_parser(nouns) -> None:
 
 def _default(name: str) -> str:
     defaults = {
-        "genes": 2000, "genome_length": 4194304, "factors": 8, "pretrain_cells": 4, "transfer_cells": 2,
+        "genes": 2000, "genome_length": 4194304, "factors": 6, "pretrain_cells": 4, "transfer_cells": 2,
         "conditions": 2, "replicates": 2, "noise": 0.15, "depth": 1, "variants": 400,
     }  # fmt: skip
     return f"{defaults[name]:,}" if isinstance(defaults[name], int) else str(defaults[name])

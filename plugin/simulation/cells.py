@@ -8,6 +8,7 @@ from kipoi_borzoi.simulation.draw import Draw
 
 LEVEL = 3.0
 """log2 units that one full site at the start adds where its factor is active, before saturation."""
+_ACTIVE = 0.25  # chance that a factor which is neither housekeeping nor silent is active in a cell type's control
 CONTROL = "control"
 PRETRAIN, TRANSFER = "pretrain", "transfer"
 
@@ -95,7 +96,7 @@ def make_states(
     """Draw which factors are active in each cell type, and which one each treatment switches.
 
     In the control, a factor that is neither housekeeping nor silent is active in a cell type by
-    chance of one half; for every such factor one pre-training cell type is chosen where it is active
+    chance (`_ACTIVE`); for every such factor one pre-training cell type is chosen where it is active
     for certain, so that each can be learned from those. Each treatment switches one factor, on or
     off, and within a cell type no two treatments the same one.
 
@@ -124,7 +125,7 @@ def make_states(
     for cell, group in cells.items():
         control = [factor.active if factor.role == "housekeeping" else 0.0 for factor in factors]
         for index in free:
-            if draw.chance(0.5) or certain[index] == cell:
+            if draw.chance(_ACTIVE) or certain[index] == cell:
                 control[index] = factors[index].active
         base = State(cell, conditions[0], group, tuple(control))
         states.append(base)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from kipoi_borzoi.simulation.cells import State
 from kipoi_borzoi.simulation.draw import Draw, pow2
-from kipoi_borzoi.simulation.genome import Gene
-from kipoi_borzoi.simulation.rule import log2_expression
+from kipoi_borzoi.simulation.genome import Genome
+from kipoi_borzoi.simulation.rule import enhancer_depth, enhancer_span, log2_expression
 
 STEP = 32
 """bp over which the counting noise is constant: pieces of exons end at multiples of it."""
@@ -52,23 +52,35 @@ class Track:
         return f"coverage/{self.library}.{'plus' if self.strand == '+' else 'minus'}.bw"
 
 
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Coverage of one contig as pieces that do not overlap, ascending.
+
+    Attributes
+    ----------
+    starts, ends : (n,) int64
+        0-based half-open.
+    values : (n,) float64
+        Above 0.
+    """
+
+    starts: np.ndarray
+    ends: np.ndarray
+    values: np.ndarray
+
+
 def make_tracks(states: Iterable[State], replicates: int) -> list[Track]:
     """The tracks of ``states``, strands of one replicate beside each other."""
     return [Track(state, number, strand) for state in states for number in range(1, replicates + 1) for strand in "+-"]
 
 
-def measure(
-    track: Track, genes: list[Gene], lengths: dict[str, int], depth: float, noise: float, seed: int
-) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def measure(track: Track, genome: Genome, depth: float, noise: float, seed: int) -> dict[str, Pieces]:
     """Draw the coverage of one track.
 
     Parameters
     ----------
     track : Track
-    genes : list of Gene
-        Whose transcripts do not overlap on one strand.
-    lengths : dict of str to int
-        bp of each contig.
+    genome : Genome
     depth : float
         Factor on the expected coverage.
     noise : float
@@ -77,52 +89,66 @@ def measure(
 
     Returns
     -------
-    dict of str to (starts, ends, values)
-        Of each contig, pieces that do not overlap, ascending; positions int64, values float64.
+    dict of str to Pieces
+        Of each contig.
     """
     draw = Draw(seed, f"coverage/{track.identifier}")
-    own = [gene for gene in genes if gene.transcript.strand == track.strand]
-    shifts = draw.normal(len(own)).tolist()
-    pieces: dict[str, list[tuple[int, int, float]]] = {chrom: [] for chrom in lengths}
-    for gene, shift in zip(own, shifts, strict=True):
-        level = depth * pow2(log2_expression(gene.transcript, gene.sites, track.state.activity) + noise * shift)
-        for start, end in gene.transcript.exons:
-            cuts = [start, *range(start // STEP * STEP + STEP, end, STEP), end]
-            pieces[gene.chrom] += [(a, b, level) for a, b in zip(cuts, cuts[1:], strict=False)]
-    return {chrom: _counted(pieces[chrom], lengths[chrom], noise, draw) for chrom in lengths}
+    result = {}
+    for chrom, codes in genome.contigs.items():
+        level, cuts = np.zeros(len(codes)), [np.arange(0, len(codes), STEP)]
+        for span, expected in _sources(track, genome, chrom):
+            amount = depth * expected * pow2(noise * float(draw.normal(1)[0]))
+            for start, end in span:
+                level[start:end] += amount
+            cuts.append(np.array(span, dtype=np.int64).ravel())
+        starts = np.unique(np.concatenate(cuts))
+        starts = starts[starts < len(codes)]
+        ends = np.append(starts[1:], len(codes))
+        values = level[starts]
+        some = values > 0
+        pieces = Pieces(starts[some], ends[some], values[some])
+        result[chrom] = _counted(pieces, level, noise, draw) if noise > 0 else pieces
+    return result
 
 
-def _counted(pieces: list[tuple[int, int, float]], length: int, noise: float, draw: Draw):
+def _sources(track: Track, genome: Genome, chrom: str) -> Iterator[tuple[list[tuple[int, int]], float]]:
+    """Stretches that one transcript, or the RNA of one enhancer, covers, and their expected depth at depth 1."""
+    activity, length = track.state.activity, len(genome.contigs[chrom])
+    for gene in genome.genes:
+        if gene.chrom == chrom and gene.transcript.strand == track.strand:
+            yield list(gene.transcript.exons), pow2(log2_expression(gene.transcript, gene.sites, activity))
+    for site in genome.sites[chrom]:
+        if (amount := enhancer_depth(site, activity)) > 0:
+            start, end = enhancer_span(site)
+            yield [(max(0, start), min(end, length))], amount
+
+
+def _counted(pieces: Pieces, level: np.ndarray, noise: float, draw: Draw) -> Pieces:
     """Round the pieces' levels to counts with a spread like that of reads, and add stray fragments between them."""
-    starts = np.array([piece[0] for piece in pieces], dtype=np.int64)
-    ends = np.array([piece[1] for piece in pieces], dtype=np.int64)
-    values = np.array([piece[2] for piece in pieces], dtype=np.float64)
-    if noise > 0:
-        spread = np.sqrt(values + (0.5 * noise * values) * (0.5 * noise * values))
-        values = np.maximum(0.0, np.floor(values + spread * draw.normal(len(values)) + 0.5))
-        blocks = np.arange(length // _STRAY_BLOCK) * _STRAY_BLOCK
-        stray = blocks + np.floor(draw.uniform(len(blocks)) * (_STRAY_BLOCK - FRAGMENT)).astype(np.int64)
-        covered = np.zeros(length + 1, dtype=np.int32)
-        covered[starts] += 1
-        covered[ends] -= 1
-        inside = np.concatenate([[0], np.cumsum(np.cumsum(covered))])
-        stray = stray[inside[stray + FRAGMENT] == inside[stray]]
-        starts = np.concatenate([starts, stray])
-        ends = np.concatenate([ends, stray + FRAGMENT])
-        values = np.concatenate([values, np.ones(len(stray))])
+    values = pieces.values
+    spread = np.sqrt(values + (0.5 * noise * values) * (0.5 * noise * values))
+    values = np.maximum(0.0, np.floor(values + spread * draw.normal(len(values)) + 0.5))
+    blocks = np.arange(len(level) // _STRAY_BLOCK) * _STRAY_BLOCK
+    stray = blocks + np.floor(draw.uniform(len(blocks)) * (_STRAY_BLOCK - FRAGMENT)).astype(np.int64)
+    covered = np.concatenate([[0], np.cumsum(level > 0)])
+    stray = stray[covered[stray + FRAGMENT] == covered[stray]]
+    starts = np.concatenate([pieces.starts, stray])
+    ends = np.concatenate([pieces.ends, stray + FRAGMENT])
+    values = np.concatenate([values, np.ones(len(stray))])
     order = np.argsort(starts, kind="stable")
     order = order[values[order] > 0]
-    return starts[order], ends[order], values[order]
+    return Pieces(starts[order], ends[order], values[order])
 
 
-def write_bigwig(path: Path, lengths: dict[str, int], pieces: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
+def write_bigwig(path: Path, lengths: dict[str, int], pieces: dict[str, Pieces]) -> None:
     """Write the pieces of all contigs; neighbours of equal value become one."""
     import pyBigWig
 
     file = pyBigWig.open(str(path), "w")
     try:
         file.addHeader(list(lengths.items()), maxZooms=4)
-        for chrom, (starts, ends, values) in pieces.items():
+        for chrom, some in pieces.items():
+            starts, ends, values = some.starts, some.ends, some.values
             if not len(starts):
                 continue
             first = np.concatenate([[True], (starts[1:] != ends[:-1]) | (values[1:] != values[:-1])])

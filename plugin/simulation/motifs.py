@@ -10,7 +10,7 @@ import numpy as np
 
 from kipoi_borzoi.sequence import BASES
 
-STRONG, WEAK = 0.91, 0.61
+STRONG, WEAK = 0.91, 0.73
 """Probability of the consensus base at a position written in upper and in lower case; the other three share the rest."""
 
 _NO_BASE = -2000  # the sum over a motif still fits 16 bits

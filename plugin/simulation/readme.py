@@ -43,8 +43,9 @@ between the middle of the site ((start + end) / 2, rounded down) and the start, 
 count alike. A factor that is switched on has activity {LEVEL:g}, a repressor -{LEVEL:g}; a factor that is off has 0. E is rounded to
 1/4096 before it is raised.
 
-**Coverage.** Every exonic base of a transcript has its expected depth; introns and everything else have 0. Transcripts
-on one strand add up.
+**Coverage.** Every exonic base of a transcript has its expected depth on its strand; introns have none. Active enhancers
+are transcribed themselves: a site of a factor with activity above 0 adds {rule.ENHANCER_DEPTH:g} x activity x occupancy to the depth of
+{rule.ENHANCER_FLANK} bp on each side of its middle, on both strands. All that covers a base adds up.
 """
 
 

@@ -28,6 +28,8 @@ REACH = 1536
 """bp between a factor's site and a start beyond which the site does nothing."""
 BASE, CORE_GAIN = 3.0, 2.0
 SATURATION = 6.0
+ENHANCER_DEPTH, ENHANCER_FLANK = 4.0, 64
+"""Depth per unit of activity at a full site that is active, and bp on each side of its middle that it covers."""
 
 COMPLEMENT = np.array([3, 2, 1, 0, 4], dtype=np.uint8)
 
@@ -189,6 +191,16 @@ def log2_expression(transcript: Transcript, sites: Sequence[Site], activity: Seq
     return BASE + CORE_GAIN * transcript.core + SATURATION * drive / (SATURATION + abs(drive))
 
 
+def enhancer_depth(site: Site, activity: Sequence[float]) -> float:
+    """Expected depth of the RNA made at a site itself, on both strands: ENHANCER_DEPTH x activity x occupancy, not below 0."""
+    return ENHANCER_DEPTH * max(0.0, activity[site.factor]) * site.occupancy
+
+
+def enhancer_span(site: Site) -> tuple[int, int]:
+    """Where that RNA lies, 0-based half-open; it may reach beyond the sequence."""
+    return site.center - ENHANCER_FLANK, site.center + ENHANCER_FLANK
+
+
 def expected_coverage(codes: np.ndarray, factors: Sequence[Motif], activities: Sequence[Sequence[float]]) -> np.ndarray:
     """Expected coverage of a sequence, at depth 1 and without noise.
 
@@ -205,4 +217,8 @@ def expected_coverage(codes: np.ndarray, factors: Sequence[Motif], activities: S
             depth = pow2(log2_expression(transcript, near, activity))
             for start, end in transcript.exons:
                 coverage[state, "+-".index(transcript.strand), start:end] += depth
+    for site in sites:
+        start, end = enhancer_span(site)
+        for state, activity in enumerate(activities):
+            coverage[state, :, max(0, start) : end] += enhancer_depth(site, activity)
     return coverage

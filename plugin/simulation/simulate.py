@@ -69,7 +69,7 @@ class SimulationOptions:
     seed: int = 0
     genes: int = 2000
     genome_length: int = 512 * WINDOW
-    factors: int = 8
+    factors: int = 6
     pretrain_cells: int = 4
     transfer_cells: int = 2
     conditions: int = 2
@@ -234,7 +234,7 @@ def _write(simulation: Simulation, folder: Path, progress: Callable) -> None:
         params = json.dumps(base_params(len(tracks)), indent=1)
         (folder / f"params_{group}.json").write_text(params + "\n", encoding="ascii")
     for track in progress([track for tracks in groups.values() for track in tracks]):
-        pieces = measure(track, genome.genes, lengths, options.depth, options.noise, options.seed)
+        pieces = measure(track, genome, options.depth, options.noise, options.seed)
         write_bigwig(folder / track.file, lengths, pieces)
     tables.write_vcf(folder / "variants.vcf", simulation.variants, lengths)
     truth.write_truth(folder / "truth", simulation)
