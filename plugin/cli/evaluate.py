@@ -49,7 +49,6 @@ def _evaluate(args) -> None:
         raise InputError(f"--batch-size is {args.batch_size}, expected 1 or more")
     from tqdm import tqdm
 
-    from kipoi_borzoi.dataloaders.gtf import read_gtf
     from kipoi_borzoi.evaluation.contrasts import find_contrasts, read_contrasts
     from kipoi_borzoi.evaluation.evaluate import evaluate
     from kipoi_borzoi.evaluation.report import prepare, summary, summary_text, write_report
@@ -57,8 +56,11 @@ def _evaluate(args) -> None:
 
     store = Store.open(args.data)
     store.indices(args.split)
-    genes = read_gtf(args.genes) if args.genes else None
-    contrasts = None
+    genes = contrasts = None
+    if args.genes:
+        from kipoi_borzoi.dataloaders.gtf import read_gtf
+
+        genes = read_gtf(args.genes)
     if args.contrast and Path(args.contrast).is_file():
         contrasts = lambda tracks, columns: read_contrasts(args.contrast, tracks, columns)  # noqa: E731
     elif args.contrast:
