@@ -195,7 +195,9 @@ def test_genes_go_to_the_window_around_them_and_the_rest_is_counted():
 
 def test_quantile_normalisation_by_hand_and_by_pandas():
     values = np.array([[5.0, 4.0, 3.0], [2.0, 1.0, 4.0], [3.0, 4.5, 6.0], [4.0, 2.0, 8.0]])
-    expected = np.array([[17.5 / 3, 4.666667, 2.0], [2.0, 2.0, 3.0], [3.0, 17.5 / 3, 4.666667], [4.666667, 3.0, 17.5 / 3]])
+    expected = np.array(
+        [[17.5 / 3, 4.666667, 2.0], [2.0, 2.0, 3.0], [3.0, 17.5 / 3, 4.666667], [4.666667, 3.0, 17.5 / 3]]
+    )
     np.testing.assert_allclose(quantile_normalise(values), expected, atol=1e-6)
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 4)))
     reference = np.sort(frame.to_numpy(), axis=0).mean(axis=1)

@@ -73,7 +73,11 @@ def test_bigwigs_hold_what_the_rule_says_computed_letter_by_letter(exact):
     import pyBigWig
 
     folder, simulation = exact
-    window = next(w for w in simulation.genome.windows if sum(w.start <= g.transcript.tss < w.end for g in simulation.genome.genes) >= 3)
+    window = next(
+        w
+        for w in simulation.genome.windows
+        if sum(w.start <= g.transcript.tss < w.end for g in simulation.genome.genes) >= 3
+    )
     text = window_text(folder, window.chrom, window.start, window.end)
     activity = activities(folder)["unseen1.treated"]
     expected = coverage_by_hand(text, consensus_of_factors(folder), activity)
@@ -128,7 +132,11 @@ def test_effects_of_variants_are_those_of_the_edited_sequence_by_hand(exact):
         before, after = (coverage_by_hand(letters, factors, states[state]) for letters in (text, edited))
         transcript = genes[row["gene_id"]]
         bases = [place - start for begin, end in transcript.exons for place in range(begin, end)]
-        moved = [place + (len(alt) - len(ref) if place > at + len(ref) - 1 else 0) for place in bases if not at < place < at + len(ref)]
+        moved = [
+            place + (len(alt) - len(ref) if place > at + len(ref) - 1 else 0)
+            for place in bases
+            if not at < place < at + len(ref)
+        ]
         strand = transcript.strand
         sums = sum(before[strand][place] for place in bases), sum(after[strand][place] for place in moved)
         by_hand = math.log2(1 + sums[1]) - math.log2(1 + sums[0])
@@ -211,7 +219,9 @@ def test_genes_and_all_that_acts_on_them_lie_within_their_window(noisy):
         assert start + REACH < gene.transcript.tss < start + WINDOW - REACH
         assert start + MARGIN <= gene.transcript.start and gene.transcript.end <= start + WINDOW - MARGIN
         assert all(start <= site.start and site.end <= start + WINDOW for site in gene.sites)
-    by_strand = sorted((g.chrom, g.transcript.strand, g.transcript.start, g.transcript.end) for g in simulation.genome.genes)
+    by_strand = sorted(
+        (g.chrom, g.transcript.strand, g.transcript.start, g.transcript.end) for g in simulation.genome.genes
+    )
     for before, after in zip(by_strand, by_strand[1:], strict=False):
         assert before[:2] != after[:2] or before[3] <= after[2]
 
@@ -219,7 +229,11 @@ def test_genes_and_all_that_acts_on_them_lie_within_their_window(noisy):
 def test_motifs_of_genes_stand_only_where_they_were_put(noisy):
     _, simulation = noisy
     for chrom, codes in simulation.genome.contigs.items():
-        planted = {(item.start, item.motif.name) for item in simulation.genome.planted if item.chrom == chrom and item.strand == "+"}
+        planted = {
+            (item.start, item.motif.name)
+            for item in simulation.genome.planted
+            if item.chrom == chrom and item.strand == "+"
+        }
         for motif in STRUCTURE:
             for start, _ in find(codes, motif):
                 assert (start, motif.name) in planted
@@ -260,7 +274,9 @@ def test_treatments_switch_their_driver_only(noisy):
             changed = {name: a - b for name, a, b in zip(names, treated, control, strict=True) if a != b}
             assert changed == {row["driver"]: float(row["activity_change"])}
     first = [state for state in states if state.startswith("cell") and state.endswith("control")]
-    switchable = [row["factor"] for row in table(folder / "truth" / "factors.tsv") if row["role"] in ("activator", "repressor")]
+    switchable = [
+        row["factor"] for row in table(folder / "truth" / "factors.tsv") if row["role"] in ("activator", "repressor")
+    ]
     for name in switchable:  # each can be learned from the cell types for pre-training
         assert any(states[state][names.index(name)] for state in first)
 

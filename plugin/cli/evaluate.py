@@ -22,7 +22,9 @@ def add_parser(nouns) -> None:
     )
     parser.add_argument("--model", metavar="NAME", required=True, help="a model of your zoo, such as Borzoi/human/rep0")
     parser.add_argument("--adapter", metavar="DIR", help="an adapter directory, not published, on that model")
-    parser.add_argument("--data", metavar="STORE", required=True, help="a data store, made by 'kipoi-borzoi data build'")
+    parser.add_argument(
+        "--data", metavar="STORE", required=True, help="a data store, made by 'kipoi-borzoi data build'"
+    )
     parser.add_argument("--split", metavar="FOLD", default="test", help="a fold of the store (default: %(default)s)")
     parser.add_argument("--genes", metavar="GTF", help="genes, for accuracy over genes")
     parser.add_argument(
@@ -32,7 +34,9 @@ def add_parser(nouns) -> None:
         " treated_tracks, control_tracks. Needs --genes",
     )
     parser.add_argument("--rc", action="store_true", help="average with the prediction for the reverse complement")
-    parser.add_argument("--batch-size", metavar="N", type=int, default=8, help="windows at a time (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", metavar="N", type=int, default=8, help="windows at a time (default: %(default)s)"
+    )
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="leave out the pictures")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the results")
 

@@ -35,7 +35,11 @@ def add_parser(nouns) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="0 or more (default: %(default)s)")
     for name, (kind, metavar, text) in _OPTIONS.items():
         parser.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, metavar=metavar, default=None, help=f"{text} (default: {_default(name)})"
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            metavar=metavar,
+            default=None,
+            help=f"{text} (default: {_default(name)})",
         )
 
 
@@ -56,7 +60,9 @@ def _simulate(args) -> None:
 
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     options = SimulationOptions(seed=args.seed, **given)
-    simulation = simulate(args.out, options, lambda tracks: tqdm(tracks, desc="coverage", disable=not sys.stderr.isatty()))
+    simulation = simulate(
+        args.out, options, lambda tracks: tqdm(tracks, desc="coverage", disable=not sys.stderr.isatty())
+    )
     print(
         f"{args.out}: {len(simulation.genome.genes)} genes in {options.windows} windows, {len(simulation.states)} states, "
         f"{len(simulation.variants)} variants; the rule is written down in README.md"

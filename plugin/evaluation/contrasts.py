@@ -55,7 +55,9 @@ def find_contrasts(text: str, columns: Sequence[Column]) -> tuple[Contrast, ...]
     """
     sides = text.split("-")
     if len(sides) != 2 or not all(sides) or sides[0] == sides[1]:
-        raise InputError(f"contrast {text!r}: expected two different words joined by '-', such as treated-control, or a file")
+        raise InputError(
+            f"contrast {text!r}: expected two different words joined by '-', such as treated-control, or a file"
+        )
     groups: tuple[dict, dict] = ({}, {})
     for row, column in enumerate(columns):
         words = [word for word in re.split(r"[^A-Za-z0-9]+", column.name) if word]
@@ -66,7 +68,9 @@ def find_contrasts(text: str, columns: Sequence[Column]) -> tuple[Contrast, ...]
     for side, word in enumerate(sides):
         if not groups[side]:
             names = ", ".join(column.name for column in columns[:4])
-            raise InputError(f"contrast {text!r}: no track has the word {word!r} in its identifier; tracks: {names}, ...")
+            raise InputError(
+                f"contrast {text!r}: no track has the word {word!r} in its identifier; tracks: {names}, ..."
+            )
     common = [rest for rest in groups[0] if rest in groups[1]]
     if not common:
         raise InputError(
@@ -101,8 +105,12 @@ def read_contrasts(path: str | os.PathLike, tracks: Tracks, columns: Sequence[Co
     wanted = ("contrast", "treated_tracks", "control_tracks")
     missing = [name for name in wanted if name not in header]
     if missing:
-        raise InputError(f"{path}: no column {missing[0]!r} in the header; expected {', '.join(wanted)}, joined by tabs")
-    row_of = {tracks.identifiers[row]: number for number, column in enumerate(columns) for row in (column.plus, column.minus)}
+        raise InputError(
+            f"{path}: no column {missing[0]!r} in the header; expected {', '.join(wanted)}, joined by tabs"
+        )
+    row_of = {
+        tracks.identifiers[row]: number for number, column in enumerate(columns) for row in (column.plus, column.minus)
+    }
     contrasts = []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
@@ -124,7 +132,9 @@ def read_contrasts(path: str | os.PathLike, tracks: Tracks, columns: Sequence[Co
             raise InputError(f"{path}, line {number}: a track stands on both sides of the contrast")
         contrasts.append(Contrast(record["contrast"], *rows))
     if not contrasts:
-        raise InputError(f"{path}: no contrast in it names tracks of these; they are {', '.join(tracks.identifiers[:4])}, ...")
+        raise InputError(
+            f"{path}: no contrast in it names tracks of these; they are {', '.join(tracks.identifiers[:4])}, ..."
+        )
     return tuple(contrasts)
 
 

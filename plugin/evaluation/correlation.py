@@ -139,7 +139,9 @@ class Sample:
 def _pair(measured: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     y, p = np.asarray(measured, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if y.ndim != 2 or y.shape != p.shape:
-        raise InputError(f"measured values have shape {y.shape}, predicted {p.shape}; expected the same (rows, columns)")
+        raise InputError(
+            f"measured values have shape {y.shape}, predicted {p.shape}; expected the same (rows, columns)"
+        )
     return y, p
 
 

@@ -183,7 +183,9 @@ def evaluate(
                     f"the model predicts {coverage.shape} (bins, tracks) for a window, the store holds {target.shape}"
                 )
             if not np.isfinite(coverage).all():
-                raise InputError(f"the model's prediction for {store.interval(number)} is not finite; its weights are damaged")
+                raise InputError(
+                    f"the model's prediction for {store.interval(number)} is not finite; its weights are damaged"
+                )
             moments.add(target, coverage)
             sample.add(target, coverage)
             places = by_example.get(number, ())
@@ -265,5 +267,7 @@ def _warnings(store, numbers: list[int], base: str) -> list[str]:
             f" the accuracy there is not that on new sequences; only {TEST_FOLD} was held out"
         )
     if VALID_FOLD in folds:
-        found.append(f"{base} is, or stands on, the released Borzoi, whose training was stopped by its loss on {VALID_FOLD}")
+        found.append(
+            f"{base} is, or stands on, the released Borzoi, whose training was stopped by its loss on {VALID_FOLD}"
+        )
     return found

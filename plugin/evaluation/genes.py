@@ -230,4 +230,6 @@ def checked_genes(genes: list[GeneLike], placement: Placement, contigs: set[str]
     hint = ""
     if not names & contigs:
         hint = f"; contigs of the genes: {', '.join(sorted(names)[:3])}, of the store: {', '.join(sorted(contigs)[:3])}"
-    raise InputError(f"none of {len(genes)} genes lies with all its exons in the output of a window of this split{hint}")
+    raise InputError(
+        f"none of {len(genes)} genes lies with all its exons in the output of a window of this split{hint}"
+    )

@@ -81,7 +81,18 @@ def prepare(out: str | os.PathLike) -> None:
         It cannot be written, or is a file.
     """
     out = Path(out)
-    names = (SUMMARY_JSON, SUMMARY_TEXT, TRACKS, GENES, EXPRESSION, CONTRASTS, CHANGES, GENE_PICTURE, CHANGE_PICTURE, TRACK_PICTURE)
+    names = (
+        SUMMARY_JSON,
+        SUMMARY_TEXT,
+        TRACKS,
+        GENES,
+        EXPRESSION,
+        CONTRASTS,
+        CHANGES,
+        GENE_PICTURE,
+        CHANGE_PICTURE,
+        TRACK_PICTURE,
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -90,7 +101,9 @@ def prepare(out: str | os.PathLike) -> None:
             pass
         (out / SUMMARY_TEXT).unlink()
     except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror or error}); choose another folder with --out") from error
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror or error}); choose another folder with --out"
+        ) from error
 
 
 def summary(evaluation: Evaluation, about: dict) -> dict:
@@ -136,7 +149,9 @@ def summary_text(result: dict) -> str:
     for key, text in named.items():
         if key in result:
             cells = "".join(f"{_said(result[key][name]):>8}" for name in ("mean", "median", "min", "max"))
-            lines.append(f"{text:<34}{cells}" + (f"  ({result[key]['undefined']} undefined)" if result[key]["undefined"] else ""))
+            lines.append(
+                f"{text:<34}{cells}" + (f"  ({result[key]['undefined']} undefined)" if result[key]["undefined"] else "")
+            )
     if result.get("track_spearman", {}).get("bins", result["bins"]) < result["bins"]:
         lines.append(f"rho from a random sample of {result['track_spearman']['bins']:,} of {result['bins']:,} bins")
     for reason, count in result.get("genes_left_out", {}).items():
@@ -181,7 +196,10 @@ def _track_table(evaluation: Evaluation) -> str:
                over_bins.r2.tolist(), over_bins.spearman.tolist(), strict=True)  # fmt: skip
     return _table(
         header,
-        ((index, name, text, folds, over_bins.bins, r, r2, rho, over_bins.spearman_bins) for index, name, text, r, r2, rho in rows),
+        (
+            (index, name, text, folds, over_bins.bins, r, r2, rho, over_bins.spearman_bins)
+            for index, name, text, r, r2, rho in rows
+        ),
     )
 
 
@@ -191,7 +209,10 @@ def _gene_table(evaluation: Evaluation) -> str:
     rows = zip(genes.columns, genes.pearson.tolist(), genes.difference_pearson.tolist(), strict=True)
     return _table(
         ["name", "plus_track", "minus_track", "fold", "genes", "pearson", "difference_pearson"],
-        ((column.name, names[column.plus], names[column.minus], folds, len(genes.measured), r, difference) for column, r, difference in rows),
+        (
+            (column.name, names[column.plus], names[column.minus], folds, len(genes.measured), r, difference)
+            for column, r, difference in rows
+        ),
     )
 
 
@@ -242,7 +263,9 @@ def _draw(out: Path, evaluation: Evaluation) -> list[Path]:
     try:
         import matplotlib
     except ImportError as error:
-        raise KipoiBorzoiError("pictures need matplotlib: pip install 'kipoi-borzoi[plot]', or give --no-pictures") from error
+        raise KipoiBorzoiError(
+            "pictures need matplotlib: pip install 'kipoi-borzoi[plot]', or give --no-pictures"
+        ) from error
     matplotlib.use("Agg")
     written = [_draw_tracks(out / TRACK_PICTURE, evaluation)]
     genes = evaluation.gene_accuracy
@@ -253,7 +276,12 @@ def _draw(out: Path, evaluation: Evaluation) -> list[Path]:
         ]
         written.append(_draw_scatter(out / GENE_PICTURE, panels, "log2(1 + coverage over exons)", evaluation))
         panels = [
-            (contrast.name, genes.measured_changes[:, number], genes.predicted_changes[:, number], genes.change_pearson[number])
+            (
+                contrast.name,
+                genes.measured_changes[:, number],
+                genes.predicted_changes[:, number],
+                genes.change_pearson[number],
+            )
             for number, contrast in enumerate(genes.contrasts)
         ]
         if panels:
@@ -271,7 +299,10 @@ def _draw_scatter(path: Path, panels: list[tuple], what: str, evaluation: Evalua
     for axis in axes.ravel()[len(shown) :]:
         axis.set_visible(False)
     for axis, (name, measured, predicted, r) in zip(axes.ravel(), shown, strict=False):
-        low, high = (float(f(measured.min(), predicted.min())) if f is min else float(f(measured.max(), predicted.max())) for f in (min, max))
+        low, high = (
+            float(f(measured.min(), predicted.min())) if f is min else float(f(measured.max(), predicted.max()))
+            for f in (min, max)
+        )
         margin = 0.05 * (high - low) or 0.5
         axis.plot([low - margin, high + margin], [low - margin, high + margin], color="0.75", linewidth=0.8, zorder=0)
         axis.scatter(measured, predicted, s=6, alpha=0.5, linewidths=0, color="C0")

@@ -161,4 +161,3 @@ def write_bigwig(path: Path, lengths: dict[str, int], pieces: dict[str, Pieces])
             )
     finally:
         file.close()
-

@@ -161,7 +161,9 @@ def make_genome(genes: int, windows: int, factors: tuple[Motif, ...], folds: tup
         plan = _plan_window(count, factors, draw)
         plans.append(plan)
         contigs.setdefault(chrom, []).append(plan.codes)
-        planted += [Planted(chrom, places[-1].start + start, strand, motif, kind) for start, strand, motif, kind in plan.planted]
+        planted += [
+            Planted(chrom, places[-1].start + start, strand, motif, kind) for start, strand, motif, kind in plan.planted
+        ]
     joined = {chrom: np.concatenate(parts) for chrom, parts in contigs.items()}
     for chrom, codes in joined.items():
         _remove_accidents(codes, [item for item in planted if item.chrom == chrom], draw)
@@ -209,7 +211,9 @@ def _plan_window(genes: int, factors: tuple[Motif, ...], draw: Draw) -> _Plan:
     for tss, strand in starts:
         upstream = -1 if strand == "+" else 1
         for _ in range(draw.pick((0, 1, 1, 2))):
-            _plant_factor(plan, factors, draw, "proximal", lambda tss=tss, up=upstream: tss + up * draw.integer(60, 320))
+            _plant_factor(
+                plan, factors, draw, "proximal", lambda tss=tss, up=upstream: tss + up * draw.integer(60, 320)
+            )
         for _ in range(draw.pick((0, 1, 1, 2))):
             _plant_factor(
                 plan, factors, draw, "distal", lambda tss=tss: tss + draw.pick((-1, 1)) * draw.integer(320, REACH - 150)

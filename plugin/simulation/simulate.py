@@ -103,7 +103,10 @@ class SimulationOptions:
     def condition_names(self) -> tuple[str, ...]:
         """``control`` and ``treated``, or ``treated1``, ``treated2``, ..."""
         treatments = self.conditions - 1
-        return (CONTROL, *(["treated"] if treatments == 1 else [f"treated{number + 1}" for number in range(treatments)]))
+        return (
+            CONTROL,
+            *(["treated"] if treatments == 1 else [f"treated{number + 1}" for number in range(treatments)]),
+        )
 
     @property
     def cells(self) -> dict[str, str]:
@@ -181,7 +184,9 @@ def make_simulation(options: SimulationOptions) -> Simulation:
     return Simulation(options, motifs, factors, states, contrasts, genome, variants)
 
 
-def simulate(out: str | os.PathLike, options: SimulationOptions | None = None, progress: Callable | None = None) -> Simulation:
+def simulate(
+    out: str | os.PathLike, options: SimulationOptions | None = None, progress: Callable | None = None
+) -> Simulation:
     """Make a simulation and write its folder.
 
     Parameters
@@ -245,4 +250,3 @@ def _write(simulation: Simulation, folder: Path, progress: Callable) -> None:
 
 def _in_window(gene: Gene, variant: SimulatedVariant) -> bool:
     return gene.chrom == variant.chrom and variant.window.start <= gene.transcript.tss < variant.window.end
-

@@ -51,9 +51,7 @@ def write_targets(path: Path, tracks: list[Track]) -> None:
         state = track.state
         description = f"RNA:{state.cell} {state.condition} replicate {track.replicate}"
         pair = index + 1 if track.strand == "+" else index - 1
-        rows.append(
-            [index, track.identifier, track.file, CLIP, CLIP_SOFT, 1 / FRAGMENT, "sum_sqrt", pair, description]
-        )
+        rows.append([index, track.identifier, track.file, CLIP, CLIP_SOFT, 1 / FRAGMENT, "sum_sqrt", pair, description])
     header = ["", "identifier", "file", "clip", "clip_soft", "scale", "sum_stat", "strand_pair", "description"]
     write_table(path, header, rows)
 

@@ -156,7 +156,9 @@ def make_variants(genome: Genome, silent: str, count: int, test_fold: str, draw:
             if variant is not None:
                 found.setdefault(variant.name, variant)
     order = list(genome.contigs)
-    return sorted(found.values(), key=lambda variant: (order.index(variant.chrom), variant.pos, variant.ref, variant.alt))
+    return sorted(
+        found.values(), key=lambda variant: (order.index(variant.chrom), variant.pos, variant.ref, variant.alt)
+    )
 
 
 class _Maker:
@@ -178,7 +180,9 @@ class _Maker:
         }  # fmt: skip
         for kind, motif in (("core", CORE), ("donor", DONOR), ("acceptor", ACCEPTOR), ("polya", POLYA)):
             self.items[kind] = [item for item in genome.planted if item.kind == "gene" and item.motif is motif]
-        self.taken: dict[str, np.ndarray] = {chrom: np.zeros(len(codes), bool) for chrom, codes in genome.contigs.items()}
+        self.taken: dict[str, np.ndarray] = {
+            chrom: np.zeros(len(codes), bool) for chrom, codes in genome.contigs.items()
+        }
         for item in genome.planted:
             if item.motif.name in structure or item.kind != "decoy":
                 self.taken[item.chrom][item.start - 2 : item.end + 2] = True
