@@ -371,3 +371,12 @@ def test_reading_beyond_a_polyadenylation_site_and_past_a_lone_donor():
         letters[at : at + len(motif)] = motif.codes
     (transcript,) = [found for found in find_transcripts(letters) if found.strand == "+"]
     assert transcript.tss == 132 and transcript.exons == ((132, 512),) and transcript.core == 1
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path):
+    dead = tmp_path / ".tmp~nowhere~0~abcd~~sim"  # process 0 stands for nobody
+    (dead / "coverage").mkdir(parents=True)
+    options = SimulationOptions(genes=3, genome_length=10 * WINDOW, pretrain_cells=1, transfer_cells=1, replicates=1, variants=0)
+    simulate(tmp_path / "sim", options)
+    assert [path.name for path in tmp_path.iterdir()] == ["sim"]
+    assert (tmp_path / "sim/variants.vcf").read_text().splitlines()[-1].startswith("#CHROM")

@@ -21,6 +21,7 @@ def add_parser(nouns) -> None:
         """,
     )
     parser.add_argument("--model", metavar="NAME", required=True, help="a model of your zoo, such as Borzoi/human/rep0")
+    parser.add_argument("--zoo", metavar="DIR", help="zoo (default: the registered one)")
     parser.add_argument("--adapter", metavar="DIR", help="an adapter directory, not published, on that model")
     parser.add_argument(
         "--data", metavar="STORE", required=True, help="a data store, made by 'kipoi-borzoi data build'"
@@ -72,11 +73,11 @@ def _evaluate(args) -> None:
     prepare(args.out)
     from kipoi_borzoi.zoo.load import load_model
 
-    model = load_model(args.model, adapters=[args.adapter] if args.adapter else None)
+    model = load_model(args.model, adapters=[args.adapter] if args.adapter else None, zoo=args.zoo)
     if args.adapter:
         model = model.models[args.adapter]
     result = evaluate(
-        model, store, args.split, genes, contrasts, args.batch_size, args.rc, base_name(args.model),
+        model, store, args.split, genes, contrasts, args.batch_size, args.rc, base_name(args.model, args.zoo),
         lambda batches: tqdm(batches, desc="windows", unit="batch", disable=not sys.stderr.isatty()),
     )  # fmt: skip
     about = {"model": args.model, "adapter": args.adapter or "", "store": str(args.data), "store_key": store.key}
@@ -85,14 +86,14 @@ def _evaluate(args) -> None:
     print(f"{'results':<22}{args.out}")
 
 
-def base_name(name: str) -> str:
+def base_name(name: str, zoo: str | None = None) -> str:
     """Name of the model that an entry is an adapter of; of others, their own."""
     import json
 
     from kipoi_borzoi.zoo.load import find_model
     from kipoi_borzoi.zoo.place import readable_zoo
 
-    entry = find_model(readable_zoo(None), name)
+    entry = find_model(readable_zoo(zoo), name)
     if not entry.is_adapter:
         return entry.model
     config = entry.directory / entry.args["adapter"] / "adapter_config.json"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from kipoi_borzoi.errors import InputError
-from kipoi_borzoi.files import fsync_directory
+from kipoi_borzoi.files import create_temporary, fsync_directory, sweep_temporaries
 from kipoi_borzoi.simulation import tables, truth
 from kipoi_borzoi.simulation.base_network import base_params
 from kipoi_borzoi.simulation.cells import (
@@ -210,9 +210,11 @@ def simulate(
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: exists and is not an empty folder; choose another name or remove it")
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        temporary = out.absolute().with_name(f".tmp~{out.absolute().name}~{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
+        place = out.absolute()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(place.parent)
+        temporary = create_temporary(place)
+        temporary.unlink()
         (temporary / "coverage").mkdir(parents=True)
         (temporary / "truth").mkdir()
     except OSError as error:
@@ -220,8 +222,8 @@ def simulate(
     try:
         simulation = make_simulation(options)
         _write(simulation, temporary, progress or (lambda items: items))
-        os.replace(temporary, out.absolute())
-        fsync_directory(out.absolute().parent)
+        os.replace(temporary, place)
+        fsync_directory(place.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
