@@ -110,30 +110,31 @@ class Sample:
 
     def __init__(self, rows: int, columns: int, seed: int = 0):
         self._random = np.random.default_rng(seed)
-        self._keys = np.empty(0)
         self._limit = rows
-        self._kept = np.empty((2, 0, columns), dtype=np.float32)
+        self._keys = np.full(rows, np.inf)  # of the rows kept; those with the smallest stay
+        self._kept = np.empty((2, rows, columns), dtype=np.float32)
         self.seen = 0
 
     def add(self, measured: np.ndarray, predicted: np.ndarray) -> None:
         """Offer rows; two (rows, columns) arrays."""
-        y, p = _pair(measured, predicted)
+        y, p = np.asarray(measured), np.asarray(predicted)
         self.seen += len(y)
-        self._keys = np.concatenate([self._keys, self._random.random(len(y))])
-        self._kept = np.concatenate([self._kept, np.stack([y, p]).astype(np.float32)], axis=1)
-        if len(self._keys) > self._limit:
-            keep = np.sort(np.argpartition(self._keys, self._limit - 1)[: self._limit])
-            self._keys, self._kept = self._keys[keep], self._kept[:, keep]
+        keys = np.concatenate([self._keys, self._random.random(len(y))])
+        stays = np.zeros(len(keys), dtype=bool)
+        stays[np.argpartition(keys, self._limit - 1)[: self._limit]] = True
+        places, new = np.flatnonzero(~stays[: self._limit]), np.flatnonzero(stays[self._limit :])
+        self._keys[places] = keys[self._limit + new]
+        self._kept[0, places], self._kept[1, places] = y[new], p[new]
 
     @property
     def measured(self) -> np.ndarray:
         """(kept rows, columns) float32."""
-        return self._kept[0]
+        return self._kept[0, np.isfinite(self._keys)]
 
     @property
     def predicted(self) -> np.ndarray:
         """(kept rows, columns) float32."""
-        return self._kept[1]
+        return self._kept[1, np.isfinite(self._keys)]
 
 
 def _pair(measured: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -31,8 +31,9 @@ TEST_FOLD, VALID_FOLD = "fold3", "fold4"
 
 _FOLD = re.compile(r"fold\d+")
 
-SAMPLE_ROWS = 200_000
-"""Most bins from which Spearman's rho of a track is computed; with more, a random sample of so many."""
+SAMPLE_ROWS, SAMPLE_VALUES = 200_000, 50_000_000
+"""Most bins from which Spearman's rho of a track is computed, and most values of all tracks (400 MB); with more, a random
+sample of so many."""
 
 logger = logging.getLogger("kipoi_borzoi")
 
@@ -167,7 +168,8 @@ def evaluate(
     warnings = _warnings(store, numbers, base)
     for warning in warnings:
         logger.warning("%s", warning)
-    moments, sample = Moments(len(tracks)), Sample(SAMPLE_ROWS, len(tracks))
+    rows_kept = min(SAMPLE_ROWS, SAMPLE_VALUES // len(tracks), len(numbers) * store.bins)
+    moments, sample = Moments(len(tracks)), Sample(rows_kept, len(tracks))
     by_example: dict[int, list[int]] = {}
     for place, item in enumerate(placement.placed if placement else ()):
         by_example.setdefault(item.example, []).append(place)
@@ -188,12 +190,11 @@ def evaluate(
                 )
             moments.add(target, coverage)
             sample.add(target, coverage)
-            places = by_example.get(number, ())
-            if places:
-                both = [unsquash(values, tracks, model.transform) for values in (target, coverage)]
-                for place in places:
-                    for side, values in enumerate(both):
-                        sums[side, place] = gene_sums(values, placement.placed[place], columns)
+            for place in by_example.get(number, ()):
+                item = placement.placed[place]
+                for side, values in enumerate((target, coverage)):
+                    unsquashed = unsquash(values[item.bins], tracks, model.transform)
+                    sums[side, place] = gene_sums(unsquashed, item.gene.strand, columns)
     over_bins = TrackAccuracy(
         moments.pearson(), moments.r2(), spearman(sample.measured, sample.predicted), moments.count, len(sample.measured),
         tuple(sorted({store.fold(number) for number in numbers})),

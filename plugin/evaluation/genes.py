@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -139,23 +140,26 @@ def place_genes(
     crop_bp, bins, bin_size : int
         What is cut from each end of a window, and its bins.
     """
-    by_chrom: dict[str, list[int]] = {}
+    by_chrom: dict[str, list[tuple[int, int]]] = {}
     for number, (interval, _) in windows.items():
-        by_chrom.setdefault(interval.chrom, []).append(number)
+        by_chrom.setdefault(interval.chrom, []).append((interval.start, number))
+    for starts in by_chrom.values():
+        starts.sort()
+    length = 2 * crop_bp + bins * bin_size
     placed, left_out = [], {"outside": 0, "no_strand": 0}
     for gene in genes:
         if gene.strand not in ("+", "-"):
             left_out["no_strand"] += 1
             continue
-        middle, best = (gene.exons[0][0] + gene.exons[-1][1]) / 2, None
-        for number in by_chrom.get(gene.chrom, ()):
-            interval, fold = windows[number]
-            if gene.exons[-1][1] <= interval.start or gene.exons[0][0] >= interval.end:
-                continue
-            found = exon_bins(gene, interval.start + crop_bp, bins, bin_size)
-            distance = abs((interval.start + interval.end) / 2 - middle)
+        starts, (first, last) = by_chrom.get(gene.chrom, []), (gene.exons[0][0], gene.exons[-1][1])
+        # Only windows around the whole gene, to rounding of its bins.
+        near = starts[bisect_left(starts, (last - length - bin_size,)) : bisect_left(starts, (first + bin_size + 1,))]
+        best = None
+        for start, number in near:
+            found = exon_bins(gene, start + crop_bp, bins, bin_size)
+            distance = abs(start + length / 2 - (first + last) / 2)
             if found is not None and (best is None or distance < best[0]):
-                best = (distance, Placed(gene, number, fold, found))
+                best = (distance, Placed(gene, number, windows[number][1], found))
         if best is None:
             left_out["outside"] += 1
         else:
@@ -164,22 +168,22 @@ def place_genes(
     return Placement(tuple(placed), {reason: count for reason, count in left_out.items() if count})
 
 
-def gene_sums(coverage: np.ndarray, placed: Placed, columns: tuple[Column, ...]) -> np.ndarray:
+def gene_sums(coverage: np.ndarray, strand: str, columns: tuple[Column, ...]) -> np.ndarray:
     """Sum over a gene's exon bins of each column's track of its strand.
 
     Parameters
     ----------
-    coverage : (bins, tracks) array
-        Unsquashed coverage of the gene's window.
-    placed : Placed
+    coverage : (exon bins, tracks) array
+        Unsquashed.
+    strand : {'+', '-'}
     columns : tuple of Column
 
     Returns
     -------
     (columns,) float64
     """
-    rows = [column.plus if placed.gene.strand == "+" else column.minus for column in columns]
-    return coverage[np.ix_(placed.bins, rows)].sum(axis=0, dtype=np.float64)
+    rows = [column.plus if strand == "+" else column.minus for column in columns]
+    return coverage[:, rows].sum(axis=0, dtype=np.float64)
 
 
 def quantile_normalise(values: np.ndarray) -> np.ndarray:

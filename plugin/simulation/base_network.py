@@ -15,12 +15,12 @@ def base_params(tracks: int) -> dict:
     """
     return {
         "train": {
-            "batch_size": 4,
+            "batch_size": 1,
             "optimizer": "adam",
             "learning_rate": 0.002,
             "loss": "poisson_mn",
             "total_weight": 0.2,
-            "warmup_steps": 200,
+            "warmup_steps": 500,
             "global_clipnorm": 0.5,
             "adam_beta1": 0.9,
             "adam_beta2": 0.999,

@@ -8,7 +8,8 @@ from kipoi_borzoi.simulation.draw import Draw
 
 LEVEL = 3.0
 """log2 units that one full site at the start adds where its factor is active, before saturation."""
-_ACTIVE = 0.25  # chance that a factor which is neither housekeeping nor silent is active in a cell type's control
+_ACTIVE = 0.15  # chance that a factor which is neither housekeeping nor silent is active in a cell type's control
+_TRIALS = 200  # after so many, cell types may be alike: there are more of them than ways to differ
 CONTROL = "control"
 PRETRAIN, TRANSFER = "pretrain", "transfer"
 
@@ -97,7 +98,8 @@ def make_states(
 
     In the control, a factor that is neither housekeeping nor silent is active in a cell type by
     chance (`_ACTIVE`); for every such factor one pre-training cell type is chosen where it is active
-    for certain, so that each can be learned from those. Each treatment switches one factor, on or
+    for certain, so that each can be learned from those. No control is like another state drawn before, as
+    long as there are other choices. Each treatment switches one factor, on or
     off, and within a cell type no two treatments the same one.
 
     Parameters
@@ -123,10 +125,13 @@ def make_states(
     deck = [index for _ in cells for index in draw.shuffled(free)]
     states, contrasts = [], []
     for cell, group in cells.items():
-        control = [factor.active if factor.role == "housekeeping" else 0.0 for factor in factors]
-        for index in free:
-            if draw.chance(_ACTIVE) or certain[index] == cell:
-                control[index] = factors[index].active
+        for _ in range(_TRIALS):
+            control = [factor.active if factor.role == "housekeeping" else 0.0 for factor in factors]
+            for index in free:
+                if draw.chance(_ACTIVE) or certain[index] == cell:
+                    control[index] = factors[index].active
+            if tuple(control) not in {state.activity for state in states}:
+                break
         base = State(cell, conditions[0], group, tuple(control))
         states.append(base)
         used: list[int] = []

@@ -81,7 +81,8 @@ Coverage is not normalised; `scale` in the target tables is 1 / {FRAGMENT}, for 
 ## Where things lie
 
 Windows do not overlap; each has up to three genes with all that decides their expression: starts lie more than {rule.REACH} bp
-from the window's ends, exons more than {MARGIN} bp, so that a crop of {MARGIN} bp loses none. Folds are dealt out over windows.
+from the window's ends, exons more than {MARGIN} bp, so that a crop of {MARGIN} bp loses none.
+Of a site near an end only the RNA made at the site itself may lie in the next window, in the part that is cropped. Folds are dealt out over windows.
 Exons are rich in A and G on their own strand, which has no effect in the rule but can be seen in the sequence.
 Sites of factors are planted near starts and farther away, on both strands; some arise by chance, and count.
 Weak sites (below the threshold, one or two strong positions wrong), sites in windows without genes and motifs of genes
@@ -107,7 +108,7 @@ outside of transcripts are decoys. Chance motifs of genes are removed.
 | `truth/contrasts.tsv` | contrasts with driver, change of its activity and tracks; replicates against each other, driver none |
 | `truth/expression_changes.tsv` | E treated - E control of each gene |
 | `truth/variant_gene_effects.tsv` | of each variant, for every gene of its window: log2(1 + sum) with the alternative - log2(1 + sum) with the reference allele; sum: expected coverage over the bases of the gene's exons (those of the reference, moved along by indels), on the gene's strand, at depth 1 |
-| `truth/variant_window_effects.tsv` | the same of the whole window and both strands |
+| `truth/variant_window_effects.tsv` | the same of the whole window and both strands, read by itself |
 """
 
 
