@@ -273,6 +273,8 @@ def test_treatments_switch_their_driver_only(noisy):
             treated, control = (states[f"{row['cell_type']}.{what}"] for what in ("treated", "control"))
             changed = {name: a - b for name, a, b in zip(names, treated, control, strict=True) if a != b}
             assert changed == {row["driver"]: float(row["activity_change"])}
+    controls = [tuple(states[state]) for state in states if state.endswith("control")]
+    assert len(set(controls)) == len(controls) == 3
     first = [state for state in states if state.startswith("cell") and state.endswith("control")]
     switchable = [
         row["factor"] for row in table(folder / "truth" / "factors.tsv") if row["role"] in ("activator", "repressor")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kipoi_borzoi.simulation import rule
 from kipoi_borzoi.simulation.cells import LEVEL, PRETRAIN, TRANSFER
 from kipoi_borzoi.simulation.coverage import FRAGMENT, STEP
-from kipoi_borzoi.simulation.genome import MARGIN, WINDOW
+from kipoi_borzoi.simulation.genome import MARGIN, MAX_GENES, WINDOW
 from kipoi_borzoi.simulation.motifs import ACCEPTOR, CORE, DONOR, FACTORS, POLYA, STRONG, WEAK
 
 RULE = f"""\
@@ -17,7 +17,7 @@ All coverage follows from the sequence. Positions are 0-based; a minus-strand ge
 a position in upper case and {WEAK} at one in lower case; the three others share the rest. A base scores
 round(100 log2(p / 0.25)), a stretch of DNA the sum over its positions. It is a site when it scores more than
 best - slack (best: score of the consensus). Its occupancy is (score - best + slack) / slack: above 0, 1 for the consensus.
-The slack is {CORE.slack} for the four motifs of genes, {FACTORS[0].slack} for those of factors.
+The slack is {CORE.slack} for the four motifs of genes, {FACTORS[0].slack} for those of factors (`truth/factors.tsv`).
 
 | motif of genes | consensus |
 |---|---|
@@ -80,7 +80,7 @@ Coverage is not normalised; `scale` in the target tables is 1 / {FRAGMENT}, for 
 
 ## Where things lie
 
-Windows do not overlap; each has up to three genes with all that decides their expression: starts lie more than {rule.REACH} bp
+Windows do not overlap; each has up to {MAX_GENES} genes with all that decides their expression: starts lie more than {rule.REACH} bp
 from the window's ends, exons more than {MARGIN} bp, so that a crop of {MARGIN} bp loses none.
 Of a site near an end only the RNA made at the site itself may lie in the next window, in the part that is cropped. Folds are dealt out over windows.
 Exons are rich in A and G on their own strand, which has no effect in the rule but can be seen in the sequence.
