@@ -43,6 +43,7 @@ def add_parser(nouns) -> None:
 
 
 def _evaluate(args) -> None:
+    import os
     import sys
     from pathlib import Path
 
@@ -71,6 +72,9 @@ def _evaluate(args) -> None:
     elif args.contrast:
         contrasts = lambda tracks, columns: find_contrasts(args.contrast, columns)  # noqa: E731
     prepare(args.out)
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "2"
+    )  # before TensorFlow is imported: its notes on the machine hide ours
     from kipoi_borzoi.zoo.load import load_model
 
     model = load_model(args.model, adapters=[args.adapter] if args.adapter else None, zoo=args.zoo)

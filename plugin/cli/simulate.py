@@ -12,7 +12,7 @@ _OPTIONS = {
     "replicates": (int, "N", "replicates of each cell type and condition"),
     "noise": (float, "SD", "spread of log2 expression between replicates; 0: no noise at all"),
     "depth": (float, "X", "factor on the coverage"),
-    "variants": (int, "N", "number of variants"),
+    "variants": (int, "N", "about how many variants (shares of each kind are rounded)"),
 }
 
 

@@ -155,7 +155,10 @@ def summary_text(result: dict) -> str:
     if result.get("track_spearman", {}).get("bins", result["bins"]) < result["bins"]:
         lines.append(f"rho from a random sample of {result['track_spearman']['bins']:,} of {result['bins']:,} bins")
     for reason, count in result.get("genes_left_out", {}).items():
-        words = {"outside": "not with all exons in the output of one window", "no_strand": "without a strand"}[reason]
+        words = {
+            "outside": "no window of this split has all their exons in its output",
+            "no_strand": "without a strand",
+        }[reason]
         lines.append(f"{count} genes left out: {words}")
     for name, value in result.get("change_pearson", {}).items():
         lines.append(f"r of log fold changes, {name}: {_said(value)}")
@@ -295,14 +298,14 @@ def _draw_scatter(path: Path, panels: list[tuple], what: str, evaluation: Evalua
     shown = panels[:_PANELS]
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(2.7 * columns + 0.6, 2.7 * rows + 0.9), squeeze=False)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(2.7 * columns + 0.6, 2.9 * rows + 0.9), squeeze=False, layout="constrained"
+    )
     for axis in axes.ravel()[len(shown) :]:
         axis.set_visible(False)
     for axis, (name, measured, predicted, r) in zip(axes.ravel(), shown, strict=False):
-        low, high = (
-            float(f(measured.min(), predicted.min())) if f is min else float(f(measured.max(), predicted.max()))
-            for f in (min, max)
-        )
+        low = float(min(measured.min(), predicted.min()))
+        high = float(max(measured.max(), predicted.max()))
         margin = 0.05 * (high - low) or 0.5
         axis.plot([low - margin, high + margin], [low - margin, high + margin], color="0.75", linewidth=0.8, zorder=0)
         axis.scatter(measured, predicted, s=6, alpha=0.5, linewidths=0, color="C0")
@@ -314,7 +317,6 @@ def _draw_scatter(path: Path, panels: list[tuple], what: str, evaluation: Evalua
     figure.suptitle(f"{what}, fold {', '.join(evaluation.track_accuracy.folds)}{more}", fontsize=9)
     figure.supxlabel("measured", fontsize=9)
     figure.supylabel("predicted", fontsize=9)
-    figure.tight_layout()
     return _save(figure, path)
 
 
