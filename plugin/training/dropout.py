@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import keras
 from keras import ops
 
@@ -11,6 +13,8 @@ from kipoi_borzoi.network.network import Network
 
 # Draws that one layer may make in a step: one per block of queries for attention, else one.
 DRAWS = 1 << 12
+# Dropout layers that a network may have.
+LAYERS = 1 << 12
 
 
 class DropoutSeeds:
@@ -21,17 +25,31 @@ class DropoutSeeds:
     """
 
     def __init__(self, network: Network):
-        self.states: list[list[keras.Variable]] = []
+        self.layers: list[list[keras.layers.Dropout]] = []
         for unit in network.units:
             layers = [layer for layer in unit._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
-            self.states.append([layer.seed_generator.state for layer in layers if layer.rate])
-        self._first = [sum(len(states) for states in self.states[:index]) for index in range(len(self.states))]
+            self.layers.append([layer for layer in layers if layer.rate])
+        self._first = [sum(len(layers) for layers in self.layers[:index]) for index in range(len(self.layers))]
 
     def set(self, unit: int, seed) -> None:
-        """Set the states of a unit from ``seed``, an int64 tensor (seed of the run, number of the step)."""
-        for offset, state in enumerate(self.states[unit]):
-            key = seed[0] * 4096 + self._first[unit] + offset
+        """Set the states of a unit from ``seed``, an int64 tensor (seed of the run, number of the batch)."""
+        for offset, layer in enumerate(self.layers[unit]):
+            state = layer.seed_generator.state
+            key = seed[0] * LAYERS + self._first[unit] + offset
             state.assign(ops.cast(ops.stack([key, seed[1] * DRAWS]), state.dtype))
+
+    @contextmanager
+    def switched(self, on: bool):
+        """While the block runs, dropout is as configured, or off."""
+        layers = [layer for some in self.layers for layer in some]
+        rates = [layer.rate for layer in layers]
+        try:
+            for layer, rate in zip(layers, rates, strict=True):
+                layer.rate = rate if on else 0.0
+            yield
+        finally:
+            for layer, rate in zip(layers, rates, strict=True):
+                layer.rate = rate
 
 
 def has_dropout(unit: Unit) -> bool:

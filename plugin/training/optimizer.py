@@ -28,6 +28,14 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return {"learning_rate": self.learning_rate, "warmup_steps": self.warmup_steps}
 
 
+class Adam(keras.optimizers.Adam):
+    """Adam that tells its learning rate at any step."""
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return float(ops.convert_to_numpy(self._learning_rate(np.int64(step))))
+
+
 def make_optimizer(
     variables: Sequence[keras.Variable],
     learning_rate: float,
@@ -35,7 +43,7 @@ def make_optimizer(
     global_clipnorm: float | None = None,
     beta_1: float = 0.9,
     beta_2: float = 0.999,
-) -> keras.optimizers.Adam:
+) -> Adam:
     """Make the optimizer of ``variables``, with its moments at zero.
 
     Parameters
@@ -49,7 +57,7 @@ def make_optimizer(
     beta_1, beta_2 : float
         Decay of the two moments.
     """
-    optimizer = keras.optimizers.Adam(
+    optimizer = Adam(
         WarmUp(learning_rate, warmup_steps), beta_1=beta_1, beta_2=beta_2, global_clipnorm=global_clipnorm
     )
     optimizer.build(list(variables))
