@@ -25,9 +25,10 @@ class Conv1D(keras.layers.Conv1D):
 
     frame: int | None = None
 
-    def convolution_op(self, inputs, kernel):
-        """Convolve (batch, length, channels) with the kernel, without bias."""
-        return convolve(inputs, kernel, self.dilation_rate[0], self.frame)
+    def call(self, inputs):
+        """Convolve (batch, length, channels). Late releases of Keras 3 do not pass through ``convolution_op`` any more."""
+        y = convolve(inputs, self.kernel, self.dilation_rate[0], self.frame)
+        return ops.add(y, self.bias) if self.use_bias else y
 
 
 class Scale(keras.layers.Layer):

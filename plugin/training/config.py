@@ -351,9 +351,12 @@ def choose_folds(config: RunConfig, folds: tuple[str, ...]) -> dict[str, tuple[s
             if chosen[name] is None:
                 chosen[name] = (name,) if name in free else ()
     else:
-        for name in ("test", "valid"):
-            if chosen[name] is None:
-                chosen[name] = (free.pop(),) if len(free) > 1 or (free and chosen["train"]) else ()
+        # Validation is needed, a test fold is not: with one left for the two of them, it is for validation.
+        needed = sum(chosen[name] is None for name in ("train", "valid"))
+        if chosen["test"] is None:
+            chosen["test"] = (free.pop(),) if len(free) > needed else ()
+        if chosen["valid"] is None:
+            chosen["valid"] = (free.pop(),) if len(free) > (chosen["train"] is None) else ()
         if chosen["train"] is None:
             chosen["train"] = tuple(free)
     for name in ("train", "valid"):

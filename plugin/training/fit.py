@@ -90,7 +90,7 @@ class Trainer:
         self.names = list(step.variables)
         self.steps_per_epoch = steps_per_epoch(batches, config)
         self.position = Position()
-        self._apply = _compiled_apply(optimizer, list(step.variables.values()))
+        self._apply = compiled_apply(optimizer, list(step.variables.values()))
 
     def run(self) -> Outcome:
         """Train to the end, from the last checkpoint where there is one, and leave the best weights in the adapter.
@@ -273,7 +273,7 @@ def validation(step: TrainingStep, store, indices: np.ndarray, precision: str) -
     return validate
 
 
-def _compiled_apply(optimizer, variables) -> Callable:
+def compiled_apply(optimizer, variables) -> Callable:
     """A function that applies gradients and gives their norm before clipping."""
     import tensorflow as tf
 
