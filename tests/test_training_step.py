@@ -26,10 +26,6 @@ def a_batch(config, count=2, dtype=np.float32):
     return x, np.stack([store.targets(i) for i in range(count)]).astype(dtype)
 
 
-def relative(found, expected):
-    return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30)
-
-
 @pytest.mark.parametrize("name", [name for name in METHOD_CASES if name != "ia3 by width"])
 def test_gradients_equal_finite_differences(name, uncompiled):
     method = METHOD_CASES[name]
@@ -65,8 +61,10 @@ def test_recomputing_gives_the_same_step_with_dropout(name, uncompiled):
         results.append((float(found), [np.asarray(g) for g in gradients], values(step.sites.variables)))
     (one, ones, held), (two, twos, held_again) = results
     assert two == pytest.approx(one, rel=1e-6)
+    largest = max(np.abs(gradient).max() for gradient in ones)
     for name, a, b in zip(step.variables, ones, twos, strict=True):
-        assert relative(b, a) < 1e-4, name
+        # Of the largest gradient: a bias before batch norm has none but rounding.
+        assert np.abs(b - a).max() < 1e-5 * largest, name
     for name, value in held.items():  # moving averages of batch norm take one step, not two
         np.testing.assert_allclose(held_again[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
@@ -103,6 +101,8 @@ def test_only_the_stated_weights_change(name, uncompiled):
     # Identity at the start: the ways down have no gradient yet, everything else has.
     still = {weight for weight in held - changed if not weight.endswith((".lora_a.kernel", "_down.kernel"))}
     still = {w for w in still if not w.endswith((".down.kernel", ".down.bias", "squeeze.kernel", "excite.kernel"))}
+    if name == "full":  # a bias before batch norm changes nothing
+        still = {weight for weight in still if not weight.endswith("bias")}
     assert not still
 
 

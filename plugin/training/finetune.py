@@ -31,6 +31,7 @@ from kipoi_borzoi.training.examples import Augmentation, Batches, SomeTracks
 from kipoi_borzoi.training.fit import Outcome, Trainer, steps_per_epoch, validation
 from kipoi_borzoi.training.losses import poisson_multinomial
 from kipoi_borzoi.training.optimizer import make_optimizer
+from kipoi_borzoi.training.replicas import Replicas, pick_devices
 from kipoi_borzoi.training.step import TrainingStep
 from kipoi_borzoi.training.table import write_table
 from kipoi_borzoi.tracks import check_transform
@@ -38,7 +39,7 @@ from kipoi_borzoi.tracks import check_transform
 logger = logging.getLogger("kipoi_borzoi")
 
 # Settings that may change when a run is continued: they decide how long and how, not what is computed.
-_FREE = ("epochs_max", "epochs_min", "patience", "save_minutes", "recompute", "devices")
+_FREE = ("epochs_max", "epochs_min", "patience", "save_minutes", "recompute")
 
 
 @dataclass(frozen=True)
@@ -123,29 +124,41 @@ def _run(base: Base, store, out: Path, config: RunConfig, whole: bool = False) -
     folds = choose_folds(config, tuple(store.folds))
     indices = {name: _indices(store, chosen) for name, chosen in folds.items()}
     augmentation = Augmentation(config.augment_rc, config.augment_shift)
-    batches = Batches(store, indices["train"], config.batch_size, config.seed, augmentation)
-    config = replace(config, **folds, test=folds["test"] or None)
+    devices = pick_devices(config.devices) if config.devices > 1 else []
+    share = config.batch_size * max(1, len(devices))
+    batches = Batches(store, indices["train"], share, config.seed, augmentation)
+    config = replace(config, **{name: chosen or None for name, chosen in folds.items()})
     config = config.resolved(steps_per_epoch(batches, config))
-    network, sha256 = _network(base, network_config, config.seed)
+    network, sha256 = _network(base, network_config, config.seed)  # before anything is written: it checks the base
     _open_run(out, config)
     identity = {
         "store": store.key, "base": sha256, "model": network_config.to_params()["model"],
         **{key: value for key, value in config.as_dict().items() if key not in _FREE},
     }  # fmt: skip
     checkpoints = Checkpoints(out / "checkpoints", identity)
-    sites = make_adapter(network, config.make_method(), len(store.tracks), config.head, config.seed, config.gelu)
 
     def loss(y_true, y_pred):
         return poisson_multinomial(y_true, y_pred, config.total_weight, config.weight_range, config.weight_exp)
 
+    def make_step(network: Network, cache=None) -> TrainingStep:
+        sites = make_adapter(network, config.make_method(), len(store.tracks), config.head, config.seed, config.gelu)
+        return TrainingStep(network, sites, loss, config.precision, config.recompute, config.dropout, cache=cache)
+
     with _trunk_cache(out, network, store, config, sum(map(len, indices.values()))) as cache:
-        step = _step(network, sites, loss, config, cache)
+        if devices:
+            step = Replicas(lambda: make_step(_network(base, network_config, config.seed)[0], cache), devices)
+        else:
+            step = make_step(network, cache)
+        sites = step.sites
         optimizer = make_optimizer(
             list(step.variables.values()), config.learning_rate, config.warmup_steps, config.global_clipnorm,
             config.beta_1, config.beta_2,
         )  # fmt: skip
         validate = validation(step, store, indices["valid"], config.precision)
-        outcome = Trainer(step, optimizer, batches, validate, config, checkpoints, out).run()
+        trainer = Trainer(step, optimizer, batches, validate, config, checkpoints, out)
+        trainer.restore()  # refuses another run's state, before that run's config is replaced
+        _write_config(out, config)
+        outcome = trainer.run()
     if outcome.wait_fraction > 0.05:
         logger.warning("reading the store took %.0f %% of the time: is it on a slow disk?", 100 * outcome.wait_fraction)
     summary = _summary(store, config, sites, outcome)
@@ -219,29 +232,23 @@ def _network(base: Base, config: NetworkConfig, seed: int) -> tuple[Network, str
     return network, trunk_hash(trunk, config)
 
 
-def _step(network: Network, sites: AdapterSites, loss, config: RunConfig, cache) -> TrainingStep:
-    options = {"precision": config.precision, "recompute": config.recompute, "dropout": config.dropout}
-    if config.devices > 1:
-        raise InputError("devices: more than one is not possible here")
-    return TrainingStep(network, sites, loss, **options, cache=cache)
-
-
 def _open_run(out: Path, config: RunConfig) -> None:
-    """Make the run's folder and write its config."""
+    """Make the run's folder, with its config when it is new."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        others = [path.name for path in out.iterdir()] if not (out / "run.yaml").exists() else []
+        if (out / "run.yaml").exists():
+            return
+        others = sorted(path.name for path in out.iterdir() if not path.name.startswith(".tmp~"))
         if others:
-            raise InputError(f"{out}: holds other files ({', '.join(sorted(others)[:3])}); choose a new folder with --out")
-        with atomic_write(out / "next.yaml") as temporary:
-            write_config(temporary, config)
+            raise InputError(f"{out}: holds other files ({', '.join(others[:3])}); choose a new folder with --out")
+        _write_config(out, config)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error})") from error
-    # A run of other settings in this folder is refused when its checkpoint is read: keep its config until then.
-    if not (out / "checkpoints").exists():
-        os.replace(out / "next.yaml", out / "run.yaml")
-    else:
-        (out / "next.yaml").unlink()
+
+
+def _write_config(out: Path, config: RunConfig) -> None:
+    with atomic_write(out / "run.yaml") as temporary:
+        write_config(temporary, config)
 
 
 class _TrunkCache(MutableMapping):

@@ -93,16 +93,15 @@ class Trainer:
         self._apply = compiled_apply(optimizer, list(step.variables.values()))
 
     def run(self) -> Outcome:
-        """Train to the end, from the last checkpoint where there is one, and leave the best weights in the adapter.
+        """Train to the end from where the run stands, and leave the best weights in the adapter.
 
         Raises
         ------
         TrainingError
-            The loss is not finite, a checkpoint cannot be written or belongs to another run.
+            The loss is not finite, or a checkpoint cannot be written.
         KeyboardInterrupt
             After SIGINT or SIGTERM; the state has been saved.
         """
-        self._restore()
         log = RunLog(self.folder, self.position.step)
         log.epochs(self.position.history)
         try:
@@ -137,7 +136,7 @@ class Trainer:
                     at.seconds += now - begun
                     begun = now
                     rate = float(self.optimizer.learning_rate_at(at.step - 1))
-                    speed = config.accumulate * config.batch_size / max(now - start, 1e-9)
+                    speed = config.accumulate * self.batches.batch_size / max(now - start, 1e-9)
                     log.step(
                         step=at.step, epoch=at.epoch + 1, loss=loss, learning_rate=rate, gradient_norm=norm,
                         examples_per_s=speed, wait_s=self.batches.wait_s - waited,
@@ -146,6 +145,7 @@ class Trainer:
                     bar.set_postfix(loss=f"{at.loss_sum / at.loss_count:.4f}", lr=f"{rate:.2g}", ex_s=f"{speed:.2f}")
                     if stopped.is_set():
                         self._save()
+                        logger.info("stopped after step %d; the same command goes on from there", at.step)
                         raise KeyboardInterrupt
                     if now - saved > 60 * config.save_minutes:
                         self._save()
@@ -172,6 +172,7 @@ class Trainer:
         if len(losses) > 1:
             total = [gradient / len(losses) for gradient in total]
         norm = float(self._apply(total))
+        self.step.synchronize()
         if not math.isfinite(norm):
             raise TrainingError(f"the gradient is not finite at step {self.position.step + 1}: try a lower learning_rate")
         return float(np.mean(losses)), norm
@@ -184,6 +185,8 @@ class Trainer:
             raise TrainingError(f"the validation loss is {result['loss']} after epoch {at.epoch + 1}")
         at.seconds += time.monotonic() - start
         score = result["r"] + result["r2"] / 4
+        if not math.isfinite(score):
+            raise TrainingError("the coverage of no track varies over the validation folds, so that nothing can be compared")
         best = at.best is None or score > at.best
         row = {
             "epoch": at.epoch + 1, "step": at.step, "train_loss": at.loss_sum / max(at.loss_count, 1),
@@ -207,15 +210,21 @@ class Trainer:
         return {f"weights/{name}": np.array(ops.convert_to_numpy(v.value)) for name, v in self.weights.items()}
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes = {f"weights/{name}": tuple(variable.shape) for name, variable in self.weights.items()}
-        return shapes
+        return {f"weights/{name}": tuple(variable.shape) for name, variable in self.weights.items()}
 
     def _save(self) -> None:
         moments = optimizer_tensors(self.optimizer, self.names)
         moments.pop("iterations")  # float32 would not hold it; it is the number of steps
         self.checkpoints.save({**self._weights(), **moments}, self.position)
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Take up the last checkpoint, where there is one.
+
+        Raises
+        ------
+        TrainingError
+            It belongs to another run, or none is whole.
+        """
         moments = optimizer_tensors(self.optimizer, self.names)
         moments.pop("iterations")
         shapes = {**self._shapes(), **{name: value.shape for name, value in moments.items()}}
@@ -230,6 +239,7 @@ class Trainer:
     def _assign(self, tensors) -> None:
         for name, variable in self.weights.items():
             variable.assign(tensors[f"weights/{name}"])
+        self.step.synchronize()
 
     def _outcome(self) -> Outcome:
         tensors, best = self.checkpoints.load_best(self._shapes())

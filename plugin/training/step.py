@@ -96,6 +96,9 @@ class TrainingStep:
         state = self.frozen(x, seed) if self.cache is None else self._remembered(x, indices)
         return self.finish(state, ops.convert_to_tensor(y), seed)
 
+    def synchronize(self) -> None:
+        """After the weights have changed: nothing to do with one device."""
+
     def predict(self, x: np.ndarray, index: int, precision: str = "float32") -> np.ndarray:
         """The coverage that the adapter predicts for one window (1, seq_length, 4), as in inference."""
         if self.cache is None:
@@ -134,7 +137,7 @@ class TrainingStep:
         """The loss and gradients from what `frozen` gave."""
         indices, skips = list(state.skips), list(state.skips.values())
         x = self._tensor(state.y)
-        if self.recompute:
+        if self.recompute and self.first_unit < len(self.layout.units):
             return self._by_units(x, self._whole(indices, skips), y, seed)
 
         def make():
@@ -190,7 +193,7 @@ class TrainingStep:
             if kept:
                 skips[index] = kept[0]
         head = self._names(f"{self.sites.adapter.scheme.head.name}.")
-        loss, to_x, *found = self._cached("head", lambda: self._head_pull(head, first < last))(x, y)
+        loss, to_x, *found = self._cached("head", lambda: self._head_pull(head))(x, y)
         gradients, to_skips = dict(zip(head, found, strict=True)), {}
         for index in reversed(range(first, last)):
             source, upstream = sources[index], [to_x]
@@ -247,7 +250,7 @@ class TrainingStep:
 
         return pull
 
-    def _head_pull(self, names: list[str], below: bool):
+    def _head_pull(self, names: list[str]):
         """The loss and its gradients: (trunk's output, targets) to (loss, gradient of the output, of the head...)."""
         import tensorflow as tf
 
@@ -255,10 +258,9 @@ class TrainingStep:
 
         def pull(x, y):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch([x, *values] if below else values)
+                tape.watch([x, *values])
                 loss = self.loss(y, self.predictor.apply_head(x, None))
-            to_x, *gradients = tape.gradient(loss, [x, *values], unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            return loss, to_x, *gradients
+            return loss, *tape.gradient(loss, [x, *values])
 
         return pull
 
