@@ -11,7 +11,8 @@ from kipoi_borzoi.errors import KipoiBorzoiError
 
 # One module per noun, each with `add_parser(nouns)`. They import what they run only when they run it.
 _NOUNS = (
-    "adapter", "background", "data", "demo", "evaluate", "merge", "plot", "score", "scorers", "simulate", "zoo",
+    "adapter", "background", "data", "demo", "evaluate", "finetune", "merge", "plot", "score", "scorers",
+    "simulate", "zoo",
 )  # fmt: skip
 
 _EXAMPLES = """\
