@@ -12,6 +12,7 @@ from kipoi_borzoi.errors import InputError, ZooError
 from kipoi_borzoi.inference.gradients import input_gradient
 from kipoi_borzoi.inference.shared import shared_predictor
 from kipoi_borzoi.inference.views import check_view, view_gradient, view_of
+from kipoi_borzoi.kipoi_compat.veff import VariantEffects
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.tracks import check_transform, read_tracks
 from kipoi_borzoi.zoo.sources import Source, locate
@@ -80,6 +81,14 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         sources: list[Source] = [locate(one, checksums) for one in _listed(weights)]
         self.predictors = [shared_predictor(self.config, source.path, source.sha256) for source in sources]
         self._schema = None
+        self._postprocessing = {"variant_effects": VariantEffects(view)}
+        kipoi_compat.mend_loaded_tools()
+
+    @property
+    def postprocessing(self):
+        """What kipoi_veff asks for before anything else: the input it may mutate, and how."""
+        kipoi_compat.mend_loaded_tools()
+        return self._postprocessing
 
     @property
     def schema(self):
