@@ -1,9 +1,9 @@
 """The means by which the fixes replace attributes of Kipoi's modules, once, and of no other."""
 
-import builtins
 import functools
-import importlib.util
+import importlib
 import sys
+import types
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def is_wrapped(function) -> bool:
     return bool(getattr(function, _MARK, None))
 
 
-class NumpyWith:
+class NumpyWith(types.ModuleType):
     """numpy, plus the names that a module written for another numpy asks for.
 
     Parameters
@@ -41,33 +41,28 @@ class NumpyWith:
     """
 
     def __init__(self, **names):
+        super().__init__("numpy")
         vars(self).update(names)
 
     def __getattr__(self, name):
         return getattr(np, name)
 
 
-def import_with_numpy(name: str, numpy: NumpyWith):
-    """Import a module that finds ``numpy`` where it says ``import numpy``; no other module sees it.
+def import_with_numpy(name: str, numpy: NumpyWith, after: tuple[str, ...]):
+    """Import a module that finds ``numpy`` where it says ``import numpy``.
 
     Parameters
     ----------
     name : str
         Dotted name of a module that is not imported yet.
+    after : tuple of str
+        What that module imports from elsewhere: imported first, so that it finds the real numpy.
     """
-
-    def import_for_it(asked, *args, **kwargs):
-        return numpy if asked == "numpy" else builtins.__import__(asked, *args, **kwargs)
-
-    spec = importlib.util.find_spec(name)
-    module = importlib.util.module_from_spec(spec)
-    vars(module)["__builtins__"] = {**vars(builtins), "__import__": import_for_it}
-    sys.modules[name] = module
+    for needed in after:
+        importlib.import_module(needed)
+    real = sys.modules["numpy"]
+    sys.modules["numpy"] = numpy
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    parent, _, child = name.rpartition(".")
-    setattr(sys.modules[parent], child, module)
-    return module
+        return importlib.import_module(name)
+    finally:
+        sys.modules["numpy"] = real

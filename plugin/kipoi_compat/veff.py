@@ -113,17 +113,25 @@ def save_maps_with_current_numpy(tool) -> bool:
 
     deepdish is not Kipoi's: it sees the names only while kipoi_veff uses it.
     """
-    if not _missing({"object": object, "unicode_": np.str_, "string_": np.bytes_}):
+    if not _missing(dict.fromkeys(_deepdish_numpy())):
         return False
     for name in ("write_hdf5", "read_hdf5"):
         wrap(sys.modules["kipoi_veff.utils.generic"], name, _with_numpy_in_deepdish)
     return True
 
 
+def _deepdish_numpy() -> dict:
+    warning = getattr(np, "exceptions", np).ComplexWarning
+    return {"object": object, "unicode_": np.str_, "string_": np.bytes_, "ComplexWarning": warning}
+
+
 def _with_numpy_in_deepdish(function, *args, **kwargs):
+    numpy = NumpyWith(**_deepdish_numpy())
+    if "deepdish" not in sys.modules:
+        import_with_numpy("deepdish", numpy, after=("pandas", "scipy.sparse", "tables"))
     from deepdish.io import hdf5io
 
-    before, hdf5io.np = hdf5io.np, NumpyWith(object=object, unicode_=np.str_, string_=np.bytes_)
+    before, hdf5io.np = hdf5io.np, numpy
     try:
         return function(*args, **kwargs)
     finally:
@@ -134,7 +142,8 @@ def stack_letters_from_generators(tool) -> bool:
     """Let the module that draws letters hand a generator to ``np.vstack``, which numpy no longer takes: else no plot."""
     if _PLOTTING in sys.modules or _vstack_takes_generators():
         return False
-    import_with_numpy(_PLOTTING, NumpyWith(vstack=lambda arrays: np.vstack(list(arrays))))
+    numpy = NumpyWith(vstack=lambda arrays: np.vstack(list(arrays)))
+    import_with_numpy(_PLOTTING, numpy, after=("shapely.wkt", "kipoi_veff.external.concise.seqplotting_letters"))
     return True
 
 
@@ -226,6 +235,18 @@ def keep_contig_names_whole(tool) -> bool:
 
 def _append_interval(append, self, chrom, start, end, id):
     self.ofh.write(f"chr{str(chrom).removeprefix('chr')}\t{int(start) - 1}\t{end}\t{id}\n")
+
+
+def find_regions_with_or_without_chr(tool) -> bool:
+    """Find a BED file's regions also where it writes no ``chr``, which the windows always have: else the run stops."""
+    wrap(sys.modules["kipoi_veff.mutation_map"], "_overlap_bedtools_region", _overlap_by_the_files_names)
+    return True
+
+
+def _overlap_by_the_files_names(overlap, bedtools_obj, regions):
+    known = set(bedtools_obj.tabix_contigs())
+    same_name = sys.modules["kipoi_veff.snv_predict"].homogenise_seqname
+    return overlap(bedtools_obj, {**regions, "chr": [same_name(name, known) or name for name in regions["chr"]]})
 
 
 def start_windows_of_regions_at_the_region(tool) -> bool:
@@ -341,6 +362,7 @@ FIXES_OF_FAULTS = (
     join_values_of_info_fields,
     leave_out_samples,
     keep_contig_names_whole,
+    find_regions_with_or_without_chr,
     start_windows_of_regions_at_the_region,
 )
 BRIDGE = (predict_alleles_of_our_models_together,)
