@@ -10,7 +10,7 @@ import importlib
 from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
-    ["adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "model", "network", "sequence", "tracks", "zoo"]
+    ["adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "kipoi_tools", "model", "network", "sequence", "tracks", "veff2", "zoo"]
 )
 _FUNCTIONS = {
     "zoo_init": "kipoi_borzoi.zoo",
