@@ -45,4 +45,5 @@ def logSED(ref_pred, alt_pred):
 
 SCORERS = {scorer.__name__: scorer for scorer in (diff, ref, alt, SUM, logSED)}
 
-_bridge.register(default=diff)
+GROUPS = _bridge.register(default=diff)
+"""Groups of our entries that kipoi_veff2 knows now; empty where it is not installed."""

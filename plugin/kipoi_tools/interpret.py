@@ -60,7 +60,7 @@ def run(command: str, arguments: Sequence[str], positions: tuple[int, int] | Non
     asks_for_help = {"-h", "--help"} & set(arguments)
     if command == "grad" and not asks_for_help and not {"-l", "--layer", "--final_layer"} & set(arguments):
         arguments.append("--final_layer")  # the entries have no other
-    with _limited_to(positions), _shown_log():
+    with limited_to(positions), _shown_log():
         cli.command_functions[command](command, arguments)
 
 
@@ -78,7 +78,7 @@ def _shown_log():
 
 
 @contextlib.contextmanager
-def _limited_to(positions: tuple[int, int] | None):
+def limited_to(positions: tuple[int, int] | None):
     if positions is None:
         yield
         return
