@@ -10,11 +10,13 @@ import importlib
 from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
-    ["adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "kipoi_tools", "model", "network", "sequence", "tracks", "veff2", "zoo"]
+    ["adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "kipoi_tools", "model", "model_group", "network", "sequence", "tracks", "variants", "veff2", "zoo"]
 )
 _FUNCTIONS = {
+    "load_model": "kipoi_borzoi.zoo",
     "zoo_init": "kipoi_borzoi.zoo",
     "zoo_import": "kipoi_borzoi.zoo",
+    "zoo_publish": "kipoi_borzoi.zoo",
     "zoo_ls": "kipoi_borzoi.zoo",
     "zoo_verify": "kipoi_borzoi.zoo",
 }

@@ -21,7 +21,7 @@ LEVELS = [
     {"adapters"},
     {"inference"},
     {"variants", "training", "evaluation", "interpret"},
-    {"model", "zoo"},
+    {"model", "model_group", "zoo"},
     {"demo", "kipoi_tools"},
     {"veff2"},
     {"cli"},
