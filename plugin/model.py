@@ -251,6 +251,7 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         -------
         (windows, seq_length, 4) float32
         """
+        kipoi_compat.mend_loaded_tools()
         if layer is not None or selected_fwd_node is not None or pre_nonlinearity or not final_layer:
             raise InputError(
                 "input_grad differentiates the entry's own output only:"

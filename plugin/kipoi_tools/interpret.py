@@ -6,6 +6,7 @@ The scores are computed by kipoi_interpret's own classes. In-silico mutagenesis 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
@@ -57,11 +58,21 @@ def run(command: str, arguments: Sequence[str], positions: tuple[int, int] | Non
     from kipoi_interpret import cli
 
     arguments = list(arguments)
+    _refuse_existing(arguments)
     asks_for_help = {"-h", "--help"} & set(arguments)
     if command == "grad" and not asks_for_help and not {"-l", "--layer", "--final_layer"} & set(arguments):
         arguments.append("--final_layer")  # the entries have no other
     with limited_to(positions), _shown_log():
         cli.command_functions[command](command, arguments)
+
+
+def _refuse_existing(arguments: list[str]) -> None:
+    """Kipoi's writers append to a file that is there, after minutes of computing, and fail."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-o", "--output", nargs="+", default=[])
+    for path in parser.parse_known_args(arguments)[0].output:
+        if Path(path).exists():
+            raise InputError(f"{path}: is there already, and kipoi_interpret cannot replace it; remove it, or choose another")
 
 
 @contextlib.contextmanager
