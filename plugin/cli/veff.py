@@ -44,9 +44,12 @@ def _add_map(verbs) -> None:
 def _map(args) -> None:
     from kipoi_borzoi.errors import InputError
     from kipoi_borzoi.kipoi_tools import veff
+    from kipoi_borzoi.kipoi_tools.checks import check_output
 
     if not args.out and not args.plot:
         raise InputError("nothing to write: give --out, --plot or both")
+    for path in filter(None, (args.out, args.plot)):
+        check_output(path, (args.fasta,))
     region = veff.parse_region(args.region)
     veff.kipoi_veff()
     import kipoi

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 
 from kipoi_borzoi.dataloaders.contigs import match_contig
 from kipoi_borzoi.dataloaders.fasta import FastaReader
@@ -19,6 +20,25 @@ _MENDING = {
     "position beyond the contig": "is it of another assembly?",
 }
 _SEVERAL, _MISMATCH, _LETTERS, _CONTIG, _BEYOND = _MENDING
+
+
+def check_output(path: str | os.PathLike, inputs: tuple[str | os.PathLike, ...] = ()) -> None:
+    """Check that a file can be written there, before hours are spent on it.
+
+    Raises
+    ------
+    InputError
+        The path is one of ``inputs`` or a folder, or its folder is missing or cannot be written.
+    """
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{path}: there is no folder {folder}")
+    if Path(path).is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: the folder {folder} cannot be written")
+    if Path(path).exists() and any(Path(one).exists() and Path(path).samefile(one) for one in inputs):
+        raise InputError(f"{path}: the output is one of the inputs")
 
 
 def check_variants(vcf: str | os.PathLike, fasta: str | os.PathLike) -> int:

@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from kipoi_borzoi import kipoi_compat
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.files import atomic_write
+from kipoi_borzoi.kipoi_tools.checks import check_output
 
 INSTALL = "pip install --no-deps kipoi_interpret==0.1.2"
 
@@ -58,21 +59,26 @@ def run(command: str, arguments: Sequence[str], positions: tuple[int, int] | Non
     from kipoi_interpret import cli
 
     arguments = list(arguments)
-    _refuse_existing(arguments)
     asks_for_help = {"-h", "--help"} & set(arguments)
     if command == "grad" and not asks_for_help and not {"-l", "--layer", "--final_layer"} & set(arguments):
         arguments.append("--final_layer")  # the entries have no other
-    with limited_to(positions), _shown_log():
+    with limited_to(positions), _shown_log(), _whole_outputs(arguments) as arguments:
         cli.command_functions[command](command, arguments)
 
 
-def _refuse_existing(arguments: list[str]) -> None:
-    """Kipoi's writers append to a file that is there, after minutes of computing, and fail."""
+@contextlib.contextmanager
+def _whole_outputs(arguments: list[str]) -> Iterator[list[str]]:
+    """Let the files of ``-o`` be written under other names, and get theirs when all are whole."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-o", "--output", nargs="+", default=[])
-    for path in parser.parse_known_args(arguments)[0].output:
-        if Path(path).exists():
-            raise InputError(f"{path}: is there already, and kipoi_interpret cannot replace it; remove it, or choose another")
+    known, others = parser.parse_known_args(arguments)
+    for path in known.output:
+        check_output(path)
+    with contextlib.ExitStack() as stack:
+        temporaries = [stack.enter_context(atomic_write(path)) for path in known.output]
+        for temporary in temporaries:
+            temporary.unlink()  # Kipoi's writers open for appending, which an empty file is not fit for
+        yield [*others, *(["-o", *map(str, temporaries)] if temporaries else [])]
 
 
 @contextlib.contextmanager
@@ -157,11 +163,12 @@ def gradient_x_input(
 
     if Path(output).suffix not in (".h5", ".hdf5"):
         raise InputError(f"{output}: expected a name that ends in .h5")
+    check_output(output)
     model = kipoi.get_model(entry, source=source)
     loader = model.default_dataloader(**dataloader_args)
     method = get_importance_score("grad*input")(model, filter_idx=filter_idx, avg_func=avg_func)
     with atomic_write(output) as temporary:
-        temporary.unlink()  # Kipoi's writer opens for appending, which an empty file is not fit for
+        temporary.unlink()  # as above
         writer = HDF5BatchWriter(str(temporary))
         for batch in loader.batch_iter(batch_size=batch_size):
             writer.batch_write({**batch, "importance_scores": method.score(batch["inputs"])})

@@ -283,6 +283,7 @@ def veff2(
         from kipoi_veff2 import variant_centered
     except ImportError as error:
         raise InputError(f"kipoi_veff2 is not installed ({error}): {INSTALL}") from error
+    from kipoi_borzoi.kipoi_tools.checks import check_output
     from kipoi_borzoi.veff2 import SCORERS, diff
 
     unknown = [name for name in scorers if name not in SCORERS]
@@ -291,10 +292,7 @@ def veff2(
     for path in (vcf, fasta):
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file")
-    if Path(output).exists() and any(Path(output).samefile(path) for path in (vcf, fasta)):
-        raise InputError(f"{output}: the output is one of the inputs")
-    if not Path(output).absolute().parent.is_dir():
-        raise InputError(f"{output}: there is no folder {Path(output).absolute().parent}")
+    check_output(output, (vcf, fasta))
     groups = register(default=diff)
     group = model.split("/")[0]
     if group not in groups:
