@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-
 from network_cases import make_network
 
 from kipoi_borzoi.network import NetworkConfig

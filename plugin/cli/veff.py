@@ -51,11 +51,7 @@ def _map(args) -> None:
     for path in filter(None, (args.out, args.plot)):
         check_output(path, (args.fasta,))
     region = veff.parse_region(args.region)
-    veff.kipoi_veff()
-    import kipoi
-
-    model = kipoi.get_model(args.model, source=args.source, with_dataloader=False)
-    model.postprocessing["variant_effects"].use_rc = args.rc
+    model = veff.load_entry(args.model, args.source, args.rc)
     tracks = args.tracks
     plotter = veff.mutation_map(model, args.fasta, region, [args.score], tracks)
     if args.out:

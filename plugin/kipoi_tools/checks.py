@@ -66,7 +66,8 @@ def check_variants(vcf: str | os.PathLike, fasta: str | os.PathLike) -> int:
     with FastaReader(fasta) as genome:
         try:
             with pysam.VariantFile(os.fspath(vcf)) as records:
-                for number, record in enumerate(records, start=1):
+                for record in records:
+                    number += 1
                     fault, detail = _fault(record, genome)
                     if fault is not None:
                         counts[fault] += 1

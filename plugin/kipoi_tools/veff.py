@@ -44,6 +44,16 @@ def kipoi_veff():
     return kipoi_veff
 
 
+def load_entry(entry: str, source: str, both_strands: bool = False):
+    """Load an entry for `mutation_map`, kipoi_veff first."""
+    kipoi_veff()
+    import kipoi
+
+    model = kipoi.get_model(entry, source=source, with_dataloader=False)
+    model.postprocessing["variant_effects"].use_rc = both_strands
+    return model
+
+
 def parse_region(text: str) -> Interval:
     """Read ``CHROM:START-END``, 1-based with both ends included, as genome browsers show it.
 

@@ -15,7 +15,7 @@ import contextlib
 import copy
 import difflib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,8 @@ import numpy as np
 from kipoi_borzoi.errors import InputError, ZooError
 from kipoi_borzoi.files import atomic_write
 from kipoi_borzoi.kipoi_compat.patching import is_wrapped, wrap
+from kipoi_borzoi.kipoi_tools.checks import check_output, check_variants
+from kipoi_borzoi.kipoi_tools.scorers import SCORERS, Predictions, diff
 from kipoi_borzoi.sequence import one_hot
 from kipoi_borzoi.zoo.entries import MODEL_CLASS
 from kipoi_borzoi.zoo.place import SOURCE_NAME, packaged_zoo
@@ -36,32 +38,8 @@ INSTALL = (
 BATCH_SIZE = 1
 
 
-class Predictions(np.ndarray):
-    """An array that knows which view of a model it is.
-
-    Attributes
-    ----------
-    view : str or None
-    """
-
-    view = None
-
-    def __array_finalize__(self, other):
-        self.view = getattr(other, "view", None)
-
-
-def view_of(predictions) -> str | None:
-    """View that the predictions are of; None when they do not come from our entries."""
-    return getattr(predictions, "view", None)
-
-
-def register(default: Callable) -> list[str]:
-    """Make known to kipoi_veff2 every group of a local source that holds entries of ours.
-
-    Parameters
-    ----------
-    default : callable
-        Scores where the user names no scorer.
+def register() -> list[str]:
+    """Make known to kipoi_veff2 every group of a local source that holds entries of ours; the default score is `diff`.
 
     Returns
     -------
@@ -83,7 +61,7 @@ def register(default: Callable) -> list[str]:
         variant_centered.VARIANT_CENTERED_MODEL_GROUP_CONFIGS[group] = {
             "batch_size": BATCH_SIZE,
             "transform": encode,
-            "default_scoring_function": {"name": default.__name__, "func": default},
+            "default_scoring_function": {"name": "diff", "func": diff},
         }
     return sorted(groups)
 
@@ -202,8 +180,6 @@ def _predict_with_variant_axis(model, x):
 def _score_variants(score, model_config, vcf_file, fasta_file, output_file, scoring_functions=()):
     from kipoi_veff2 import variant_centered
 
-    from kipoi_borzoi.kipoi_tools.checks import check_variants
-
     if not variant_centered.kipoi.is_ours(model_config.model):
         return score(model_config, vcf_file, fasta_file, output_file, list(scoring_functions))
     if model_config.batch_size != BATCH_SIZE:
@@ -265,7 +241,7 @@ def veff2(
     model : str
         Entry of a local Kipoi source, of view ``sum`` or ``logsum``; ``SOURCE:NAME`` where several have it.
     scorers : sequence of str
-        Names in `kipoi_borzoi.veff2.SCORERS`.
+        Names in `kipoi_borzoi.kipoi_tools.scorers.SCORERS`.
 
     Returns
     -------
@@ -283,9 +259,6 @@ def veff2(
         from kipoi_veff2 import variant_centered
     except ImportError as error:
         raise InputError(f"kipoi_veff2 is not installed ({error}): {INSTALL}") from error
-    from kipoi_borzoi.kipoi_tools.checks import check_output
-    from kipoi_borzoi.veff2 import SCORERS, diff
-
     unknown = [name for name in scorers if name not in SCORERS]
     if unknown:
         raise InputError(f"unknown scorer {unknown[0]!r}; known: {', '.join(SCORERS)}")
@@ -293,7 +266,7 @@ def veff2(
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file")
     check_output(output, (vcf, fasta))
-    groups = register(default=diff)
+    groups = register()
     group = model.split("/")[0]
     if group not in groups:
         raise ZooError(f"no group {group!r} in the local Kipoi sources; there are: {', '.join(groups)}")
