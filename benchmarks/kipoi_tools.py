@@ -1,6 +1,6 @@
 """Prints seconds, processor seconds and peak memory of Kipoi's tools, with reuse and without, taking turns in one run.
 
-    python benchmarks/kipoi_tools.py                          the demonstration model
+    python benchmarks/kipoi_tools.py                          the demonstration model, with a window of 131,072 bp
     python benchmarks/kipoi_tools.py --size full --variants 4 the full-size network with generated weights
 
 Tools that are not installed are left out (``kipoi-borzoi doctor`` says how to install them). Each line is
@@ -20,7 +20,9 @@ import tempfile
 from pathlib import Path
 
 TOOLS = {"score_variants": "kipoi_veff", "mutation map": "kipoi_veff", "veff2": "kipoi_veff2", "ism": "kipoi_interpret"}
-ENTRIES = {"demo": "BorzoiDemo/base/logsum", "full": "bench/full/logsum"}
+SIZES = ("demo", "full")
+ENTRY = "bench/model/logsum"
+DEMO_WINDOW = 131_072  # windows below 65,536 bp are not worth reusing
 
 
 def make_inputs(folder, size, variants):
@@ -28,12 +30,12 @@ def make_inputs(folder, size, variants):
     import numpy as np
 
     from kipoi_borzoi.network.config import NetworkConfig
-    from kipoi_borzoi.zoo import zoo_init
+    from kipoi_borzoi.zoo import zoo_import, zoo_init
 
     zoo_init(folder / "zoo")
-    window = 32_768
-    if size == "full":
-        window = make_full_size(folder)
+    files = make_full_size(folder) if size == "full" else make_demo(folder)
+    zoo_import("bench/model", *files, zoo=folder / "zoo")
+    window = NetworkConfig.from_params(files[0]).seq_length
     rng = np.random.default_rng(0)
     length = 2 * window
     bases = "".join(rng.choice(list("ACGT"), length))
@@ -44,17 +46,26 @@ def make_inputs(folder, size, variants):
         lines.append(f"chr1\t{place + 1}\t.\t{ref}\t{'CGTA'['ACGT'.index(ref)]}\t.\t.\t.")
     (folder / "variants.vcf").write_text("\n".join(lines) + "\n")
     (folder / "regions.bed").write_text(f"chr1\t{window}\t{window + 1}\n")
-    assert size != "full" or NetworkConfig.from_params(folder / "params.json").seq_length == window
+
+
+def make_demo(folder):
+    """The packaged demonstration model with a longer window: its params, weights and tracks."""
+    from kipoi_borzoi.zoo.place import packaged_zoo
+
+    model = packaged_zoo() / "BorzoiDemo" / "base"
+    params = json.loads((model / "params.json").read_text())
+    params["model"]["seq_length"] = DEMO_WINDOW
+    (folder / "params.json").write_text(json.dumps(params))
+    return folder / "params.json", model / "weights.safetensors", model / "targets.txt"
 
 
 def make_full_size(folder):
-    """Import the full-size network, its weights generated, as ``bench/full``; return its window."""
-    from network import PARAMS, SEQ_LENGTH, TRACKS
+    """The full-size network with generated weights: its params, weights and tracks."""
+    from network import PARAMS, TRACKS
 
     from kipoi_borzoi.network.config import NetworkConfig
     from kipoi_borzoi.network.network import Network, named_weights, random_weights
     from kipoi_borzoi.network.weights import save_safetensors
-    from kipoi_borzoi.zoo import zoo_import
 
     (folder / "params.json").write_text(json.dumps(PARAMS))
     network = Network(NetworkConfig.from_params(PARAMS), initialize=False)
@@ -63,13 +74,10 @@ def make_full_size(folder):
     header = "\tidentifier\tfile\tclip\tclip_soft\tscale\tsum_stat\tstrand_pair\tdescription"
     rows = [f"{index}\tT{index}\tnone\t384\t64\t1.0\tsum_sqrt\t{index}\tRNA:T{index}" for index in range(TRACKS)]
     (folder / "targets.txt").write_text("\n".join([header, *rows]) + "\n")
-    zoo_import(
-        "bench/full", folder / "params.json", folder / "weights.safetensors", folder / "targets.txt", zoo=folder / "zoo"
-    )
-    return SEQ_LENGTH
+    return folder / "params.json", folder / "weights.safetensors", folder / "targets.txt"
 
 
-def make_task(tool, entry, folder, bases):
+def make_task(tool, folder, bases):
     """A function that runs the tool once and returns its scores as an array."""
     import kipoi
     import numpy as np
@@ -81,7 +89,7 @@ def make_task(tool, entry, folder, bases):
         from kipoi_borzoi.kipoi_tools.veff2 import veff2
 
         def task():
-            veff2(vcf, fasta, folder / "out.tsv", entry)
+            veff2(vcf, fasta, folder / "out.tsv", ENTRY)
             return pd.read_csv(folder / "out.tsv", sep="\t").iloc[:, 5:].values
 
         return task
@@ -90,7 +98,7 @@ def make_task(tool, entry, folder, bases):
 
         from kipoi_borzoi.kipoi_tools.interpret import limited_to
 
-        model = kipoi.get_model(entry, source="borzoi")
+        model = kipoi.get_model(ENTRY, source="borzoi")
         x = model.default_dataloader(intervals_file=str(folder / "regions.bed"), fasta_file=fasta).load_all()["inputs"]
         middle = x.shape[1] // 2
 
@@ -102,7 +110,7 @@ def make_task(tool, entry, folder, bases):
         return task
     import kipoi_veff
 
-    model = kipoi.get_model(entry, source="borzoi")
+    model = kipoi.get_model(ENTRY, source="borzoi")
     if tool == "score_variants":
 
         def task():
@@ -131,7 +139,7 @@ def work(args):
     import time
 
     folder = Path(args.folder)
-    task = make_task(args.work, ENTRIES[args.size], folder, args.bases)
+    task = make_task(args.work, folder, args.bases)
     if args.size != "full":
         task()  # compiles
     print(json.dumps({"ready": True}), flush=True)
@@ -188,7 +196,7 @@ def compare(tool, args, folder):
 def main():
     """Make the inputs, then measure each installed tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=ENTRIES, default="demo")
+    parser.add_argument("--size", choices=SIZES, default="demo")
     parser.add_argument("--variants", type=int, default=40, help="SNVs in the VCF (default: %(default)s)")
     parser.add_argument("--bases", type=int, default=8, help="bases mapped and mutated (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
