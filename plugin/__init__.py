@@ -10,7 +10,7 @@ import importlib
 from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
-    ["adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "kipoi_tools", "model", "model_group", "network", "sequence", "tracks", "variants", "veff2", "zoo"]
+    ["adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "kipoi_tools", "model", "model_group", "network", "sequence", "tracks", "training", "variants", "veff2", "zoo"]
 )
 _FUNCTIONS = {
     "load_model": "kipoi_borzoi.zoo",

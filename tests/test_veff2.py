@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from genome_files import one_hot_by_letter, random_sequence, window, write_fasta
+from network_cases import make_network
 from stand_in_veff2 import make_modules
+from tuned_models import write_adapter
 from zoo_parts import make_lively_parts, use_kipoi_home
 
+from kipoi_borzoi.adapters.lora import Lora
 from kipoi_borzoi.cli import main
 from kipoi_borzoi.errors import InputError, ZooError
-from kipoi_borzoi.zoo import zoo_import, zoo_init
+from kipoi_borzoi.zoo import zoo_import, zoo_init, zoo_publish
 
 LENGTH = 512
 CONTIGS = {"chr1": random_sequence(3000, 1).lower(), "chr2": random_sequence(700, 2)}
@@ -22,13 +25,16 @@ CONTIGS = {"chr1": random_sequence(3000, 1).lower(), "chr2": random_sequence(700
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
-    """A zoo with ``lab/mine``, registered as source ``borzoi``."""
+    """A zoo with ``lab/mine`` and the adapter ``lab/tuned`` of it, registered as source ``borzoi``."""
     folder = tmp_path_factory.mktemp("veff2")
     with pytest.MonkeyPatch.context() as patch:
         use_kipoi_home(folder / "home", patch)
         zoo_init(folder / "zoo")
         parts = make_lively_parts(folder / "parts", _small_params())
         zoo_import("lab/mine", **parts, head="human", zoo=folder / "zoo")
+        network = make_network(_small_params(), seed=1, dtype="float32")
+        write_adapter(folder / "adapters" / "tuned", network, Lora(rank=2), base="lab/mine")
+        zoo_publish(folder / "adapters" / "tuned", "lab/tuned", zoo=folder / "zoo")
         yield folder / "zoo"
 
 
@@ -67,6 +73,18 @@ def model(zoo):
 
     loaded = kipoi.get_model("lab/mine/sum", source="borzoi")
     return lambda text: loaded.predict_on_batch(one_hot_by_letter(text)[np.newaxis])[0]
+
+
+def test_an_adapter_entry_is_scored_as_itself(tool, fasta, tmp_path):
+    import kipoi
+
+    record = ("chr1", 1500, base("chr1", 1500), other(base("chr1", 1500)))
+    table = score(tool, "lab/tuned/sum", write_vcf(tmp_path / "in.vcf", [record]), fasta, tmp_path / "o.tsv", ["diff", "ref"])
+    tuned = kipoi.get_model("lab/tuned/sum", source="borzoi")
+    ref, alt = (tuned.predict_on_batch(one_hot_by_letter(text)[np.newaxis])[0] for text in alleles(*record))
+    found = table.iloc[0, 5:].values.astype(float).reshape(2, -1)
+    np.testing.assert_allclose(found, [alt - ref, ref], rtol=1e-5, atol=2e-6 * ref.max())
+    assert found.shape == (2, 3) and table.columns[5].startswith("lab/tuned/sum/") and np.abs(alt - ref).min() > 0
 
 
 @pytest.fixture
