@@ -106,3 +106,24 @@ def test_what_cannot_be_evaluated_is_one_line(place, tmp_path, monkeypatch, caps
 def test_base_of_a_plain_entry_is_itself(place):
     assert base_name("lab/m", place / "zoo") == "lab/m"
     assert base_name("lab/m/sum", place / "zoo") == "lab/m"
+
+
+def test_genes_and_contrasts_come_from_files(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    genes = [("g1", 600, 700, "+"), ("g2", 1100, 1160, "-"), ("g3", 1600, 1700, "+"), ("train", 100, 200, "+")]
+    lines = [
+        f'chr1\tx\texon\t{start + 1}\t{end}\t.\t{strand}\t.\tgene_id "{name}";' for name, start, end, strand in genes
+    ]
+    (tmp_path / "genes.gtf").write_text("\n".join(lines) + "\n")
+    more = ["--genes", "genes.gtf", "--contrast", "treated-control"]
+    assert main(command(place, "out", *more)) == 0
+    assert "1 genes left out" in capsys.readouterr().out
+    table = pd.read_csv("out/gene_expression.tsv", sep="\t")
+    assert table["gene_id"].unique().tolist() == ["g1", "g2", "g3"] and table["column"].unique().tolist() == [
+        "a.control", "a.treated", "b",
+    ]  # fmt: skip
+    changes = pd.read_csv("out/gene_changes.tsv", sep="\t").set_index("gene_id")
+    wide = table.pivot(index="gene_id", columns="column", values="measured")
+    np.testing.assert_allclose(changes["measured"], wide["a.treated"] - wide["a.control"], atol=2e-5)
+    assert (changes["contrast"] == "a.treated-control").all()
+    assert (tmp_path / "out/changes.png").exists()
