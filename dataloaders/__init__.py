@@ -4,6 +4,7 @@ import importlib
 
 _EXPORTS = {
     "FastaReader": "kipoi_borzoi.dataloaders.fasta",
+    "SeqCoverageDl": "kipoi_borzoi.dataloaders.kipoi_coverage",
     "SeqIntervalDl": "kipoi_borzoi.dataloaders.kipoi_loaders",
     "read_bed": "kipoi_borzoi.dataloaders.bed",
 }

@@ -130,7 +130,7 @@ class SeqIntervalDl(Dataset):
 
     def __reduce__(self):
         # Kipoi changes default arguments in subclasses made on the spot, which pickle cannot find by name.
-        return _restore, (self.__dict__,)
+        return restore, (SeqIntervalDl, self.__dict__)
 
     @classmethod
     def get_output_schema(cls):
@@ -145,8 +145,9 @@ class SeqIntervalDl(Dataset):
         return schema
 
 
-def _restore(state: dict) -> SeqIntervalDl:
-    loader = SeqIntervalDl.__new__(SeqIntervalDl)
+def restore(loader_class: type, state: dict) -> Dataset:
+    """Make a loader with the attributes that it was pickled with."""
+    loader = loader_class.__new__(loader_class)
     loader.__dict__.update(state)
     return loader
 

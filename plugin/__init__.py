@@ -10,11 +10,17 @@ import importlib
 from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
-    ["adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "model", "network", "sequence", "tracks", "zoo"]
+    [
+        "adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "model", "model_group",
+        "network", "scoring", "sequence", "tracks", "training", "variants", "zoo",
+    ]  # fmt: skip
 )
 _FUNCTIONS = {
+    "load_model": "kipoi_borzoi.zoo",
+    "score_variants": "kipoi_borzoi.scoring",
     "zoo_init": "kipoi_borzoi.zoo",
     "zoo_import": "kipoi_borzoi.zoo",
+    "zoo_publish": "kipoi_borzoi.zoo",
     "zoo_ls": "kipoi_borzoi.zoo",
     "zoo_verify": "kipoi_borzoi.zoo",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import os
@@ -94,6 +95,32 @@ def fsync_directory(directory: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def exchange(one: str | os.PathLike, other: str | os.PathLike) -> bool:
+    """Let two files or folders of one filesystem trade places in one step, so that neither name is ever absent.
+
+    Returns
+    -------
+    bool
+        False when the system or the filesystem cannot (then nothing was changed).
+
+    Raises
+    ------
+    OSError
+        It can, but not with these two.
+    """
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2  # Linux; Python has no name for it
+    except (AttributeError, OSError, TypeError):
+        return False
+    at_cwd, in_exchange = -100, 2
+    if rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), in_exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), os.fspath(one), None, os.fspath(other))
 
 
 @dataclass(frozen=True)

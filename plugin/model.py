@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from kipoi.model import BaseModel, GradientMixin, LayerActivationMixin
 
 from kipoi_borzoi import kipoi_compat
+from kipoi_borzoi.adapters.directory import FILES, StoredAdapter, check_base, load_adapter
 from kipoi_borzoi.errors import InputError, ZooError
 from kipoi_borzoi.inference.gradients import input_gradient
 from kipoi_borzoi.inference.recent import recent_stems
-from kipoi_borzoi.inference.shared import shared_predictor
+from kipoi_borzoi.inference.shared import shared_adapter, shared_predictor, trunk_hash_of
 from kipoi_borzoi.inference.views import check_view, view_gradient, view_of
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.tracks import check_transform, read_tracks
@@ -21,7 +23,9 @@ kipoi_compat.apply()
 
 
 class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
-    """Borzoi, or a network of the same kind, with one head and one view of its output.
+    """Borzoi, or a network of the same kind, with one head and one view of its output, fine-tuned or not.
+
+    Models on one base (equal content, wherever the file lies) share its weights in memory.
 
     Parameters
     ----------
@@ -30,29 +34,39 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         entry's folder) or an https URL, fetched through the cache.
     weights : str or list of str
         ``.h5`` or ``.safetensors``, likewise; several are replicates, whose coverage is averaged.
-    targets : str
-        Table of the head's tracks, likewise.
+    targets : str, optional
+        Table of the head's tracks, likewise. An adapter brings its own.
     head : str, optional
-        Such as ``human``; None for the only one.
+        Which head the weights hold, such as ``human``; None for the only one.
     view : {'coverage', 'sum', 'logsum'}
         What `predict_on_batch` returns; see `kipoi_borzoi.inference.views`.
-    transform : {'new', 'old'}
-        How the network's training coverage was squashed, and so how it is unsquashed for ``sum`` and ``logsum``.
+    transform : {'new', 'old'}, optional
+        How the network's training coverage was squashed, and so how it is unsquashed for ``sum`` and
+        ``logsum``. An adapter knows its own; without one, None means ``new``.
     crop : int, optional
-        Bins removed at each end; None for that of ``params``.
+        Bins removed at each end; None for that of ``params``, or of the adapter's training.
     checksums : dict, optional
-        sha256 by path or URL as given in the other arguments.
+        sha256 by path or URL as given in the other arguments; of an adapter by ``ADAPTER/FILE``.
+    adapter : str, optional
+        Adapter directory: a path. The other arguments then describe its base.
+    merge : bool
+        Fold the adapter into copies of the kernels it changes: a little faster, and more memory.
 
     Attributes
     ----------
     tracks : kipoi_borzoi.tracks.Tracks
     config : kipoi_borzoi.network.config.NetworkConfig
+        With the one head that predicts.
+    transform : {'new', 'old'}
+    predictors : list of kipoi_borzoi.inference.predictor.Predictor
+        One per replicate.
+    adapter : kipoi_borzoi.adapters.directory.StoredAdapter or None
 
     Raises
     ------
     KipoiBorzoiError
         A file that is missing, damaged or not what it should be; a head that does not exist; a table of
-        another number of tracks.
+        another number of tracks; an adapter of another base.
     """
 
     MODEL_PACKAGE = None
@@ -61,25 +75,43 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         self,
         params: str,
         weights: str | Sequence[str],
-        targets: str,
+        targets: str | None = None,
         head: str | None = None,
         view: str = "coverage",
-        transform: str = "new",
+        transform: str | None = None,
         crop: int | None = None,
         checksums: dict[str, str] | None = None,
+        adapter: str | None = None,
+        merge: bool = False,
     ):
         check_view(view)
-        check_transform(transform)
-        self.view, self.transform = view, transform
+        if transform is not None:
+            check_transform(transform)
+        self.view = view
         checksums = checksums or {}
-        config = NetworkConfig.from_params(locate(params, checksums).path)
-        self.head = config.head(head)
-        self.config = config.with_heads(self.head.name)
+        base = NetworkConfig.from_params(locate(params, checksums).path)
+        base = base.with_heads(base.head(head).name)
+        sources: list[Source] = [locate(one, checksums) for one in _listed(weights)]
+        self.adapter = None if adapter is None else _read_adapter(adapter, checksums, targets, transform, len(sources))
+        if self.adapter is None:
+            if targets is None:
+                raise InputError("the table of tracks is missing: give targets, or an adapter")
+            if merge:
+                raise InputError("merge folds an adapter into its base, but there is no adapter")
+            self.config, self.transform = base, transform or "new"
+            self.tracks = read_tracks(locate(targets, checksums).path, units=base.heads[0].units)
+        else:
+            self.config, self.transform, self.tracks = (
+                self.adapter.adapter.config, self.adapter.transform, self.adapter.tracks
+            )  # fmt: skip
         if crop is not None:
             self.config = self.config.with_crop(crop)
-        self.tracks = read_tracks(locate(targets, checksums).path, units=self.head.units)
-        sources: list[Source] = [locate(one, checksums) for one in _listed(weights)]
-        self.predictors = [shared_predictor(self.config, source.path, source.sha256) for source in sources]
+        self.head = self.config.heads[0]
+        self.predictors = [shared_predictor(base, source.path, source.sha256) for source in sources]
+        if self.adapter is not None:
+            predictor = self.predictors[0]
+            check_base(adapter, self.adapter, trunk_hash_of(predictor.network), str(_listed(weights)[0]))
+            self.predictors = [shared_adapter(predictor, self.adapter.adapter, merge)]
         self._schema = None
 
     @property
@@ -144,7 +176,7 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
             "precision": precision,
             "stems": recent_stems(reuse),
         }
-        x = self.predictors[0].checked(_single_input(x))
+        x = self.predictors[0].checked(single_input(x))
         result = None
         for members in zip(*(predictor.batches(x, self.head.name, **options) for predictor in self.predictors), strict=True):
             start, coverage = members[0]
@@ -184,7 +216,7 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
             if not -len(names) <= index < len(names):
                 raise InputError(f"layer {index} does not exist: there are {len(names)}: {', '.join(names)}")
             layer = names[index]
-        x = _single_input(x)
+        x = single_input(x)
         # The crop is this entry's own: the network may have been loaded for one with another.
         outputs = (predictor.activation(x, layer, self.config.crop) for predictor in self.predictors)
         return sum(outputs) / np.float32(len(self.predictors))
@@ -221,7 +253,7 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
                 "input_grad differentiates the entry's own output only:"
                 " leave layer, selected_fwd_node, pre_nonlinearity and final_layer at their defaults"
             )
-        x = self.predictors[0].checked(_single_input(x))
+        x = self.predictors[0].checked(single_input(x))
         gradient = np.zeros(x.shape, dtype=np.float32)
 
         def coverage_gradient(coverage):
@@ -235,6 +267,27 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         return gradient / np.float32(len(self.predictors))
 
 
+def _read_adapter(
+    directory: str, checksums: dict[str, str], targets: str | None, transform: str | None, replicates: int
+) -> StoredAdapter:
+    """Read an adapter directory and see that the other arguments do not contradict it."""
+    if targets is not None:
+        raise InputError(f"{directory}: an adapter brings its own table of tracks; leave targets out")
+    if replicates != 1:
+        raise InputError(f"{directory}: an adapter has one base, but {replicates} files of weights are given")
+    if not Path(directory).is_dir():
+        raise InputError(f"{Path(directory).absolute()}: no such adapter directory")
+    for file in FILES:
+        locate(f"{directory}/{file}", checksums)
+    stored = load_adapter(directory)
+    if transform not in (None, stored.transform):
+        raise InputError(
+            f"{directory}: the adapter was trained on coverage squashed by the {stored.transform!r} transform,"
+            f" not by the {transform!r} one"
+        )
+    return stored
+
+
 def _listed(weights: str | Sequence[str]) -> list[str]:
     names = [weights] if isinstance(weights, str) else list(weights)
     if not names:
@@ -242,7 +295,7 @@ def _listed(weights: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _single_input(x) -> np.ndarray:
+def single_input(x) -> np.ndarray:
     """The array of sequences, also where a tool wraps it in a list or dict of one."""
     if isinstance(x, dict) and len(x) == 1:
         x = next(iter(x.values()))

@@ -158,3 +158,14 @@ def _dead_pid():
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+def test_exchange_trades_places_in_one_step(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    if not files.exchange(tmp_path / "one", tmp_path / "other"):
+        pytest.skip("this system or filesystem cannot exchange two names")
+    assert [(tmp_path / name / "file").read_text() for name in ("one", "other")] == ["other", "one"]
+    with pytest.raises(FileNotFoundError, match="absent"):
+        files.exchange(tmp_path / "one", tmp_path / "absent")

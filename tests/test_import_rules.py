@@ -21,8 +21,8 @@ LEVELS = [
     {"adapters"},
     {"inference"},
     {"variants", "training", "evaluation", "interpret"},
-    {"model", "zoo"},
-    {"demo"},
+    {"model", "model_group", "zoo"},
+    {"demo", "simulation", "scoring"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

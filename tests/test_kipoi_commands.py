@@ -12,8 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from zoo_parts import make_parts
+from zoo_parts import make_parts, write_targets
 
+from kipoi_borzoi.adapters.adapter import Adapter, Scheme, with_head
+from kipoi_borzoi.adapters.base import read_trunk, trunk_hash
+from kipoi_borzoi.adapters.directory import save_adapter
+from kipoi_borzoi.adapters.locon import Locon
+from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.zoo.place import packaged_zoo
 
 KIPOI = Path(sys.executable).with_name("kipoi")
@@ -61,7 +66,20 @@ def home(tmp_path_factory):
         "--head=human",
         *(f"--{key}={file}" for key, file in parts.items()),
     )
+    write_adapter(folder / "adapter", folder / "parts")
+    home.run("kipoi-borzoi", "zoo", "publish", folder / "adapter", "BorzoiLab/tuned")
     return home
+
+
+def write_adapter(directory, parts):
+    """A locon adapter with three tracks and random weights on the imported model."""
+    config = NetworkConfig.from_params(parts / "params.json")
+    scheme = Scheme(Locon(conv_select=2), with_head(config, tracks=3))
+    random = np.random.default_rng(1)
+    tensors = {name: random.normal(0, 0.2, shape).astype(np.float32) for name, shape in scheme.shapes().items()}
+    write_targets(parts / "tuned.txt", ["treated", "control", "other"])
+    base = trunk_hash(read_trunk(parts / "model.h5", config), config)
+    save_adapter(directory, Adapter(scheme, tensors), parts / "tuned.txt", "BorzoiLab/mine", base, "new")
 
 
 SMALL = {
@@ -108,13 +126,13 @@ def formats(home):
 
 def test_ls(home):
     assert home.run("kipoi", "ls", "--source", "borzoi").split("\n")[:-1] == [
-        "Borzoi/ (30)", "BorzoiDemo/ (3)", "BorzoiLab/ (3)", "BorzoiMini/ (6)",
+        "Borzoi/ (30)", "BorzoiDemo/ (3)", "BorzoiLab/ (6)", "BorzoiMini/ (6)",
     ]  # fmt: skip
     assert sorted(home.run("kipoi", "ls", "BorzoiLab/mine", "--source", "borzoi").split()) == [
         f"BorzoiLab/mine/{v}" for v in VIEWS
     ]
     names = home.run("kipoi", "ls", "all", "--source", "borzoi").split()
-    assert len(names) == 42 and "Borzoi/human/ensemble/logsum" in names
+    assert len(names) == 45 and "Borzoi/human/ensemble/logsum" in names
 
 
 def test_ls_of_the_packaged_zoo_in_place(home, tmp_path):
@@ -129,7 +147,7 @@ def test_ls_of_the_packaged_zoo_in_place(home, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["Borzoi/mouse/ensemble/coverage", "BorzoiMini/k562_rna/f1/sum", "BorzoiLab/mine/logsum"]
+    "name", ["Borzoi/mouse/ensemble/coverage", "BorzoiMini/k562_rna/f1/sum", "BorzoiLab/mine/logsum", "BorzoiLab/tuned/sum"]
 )
 def test_info(home, name):
     text = home.run("kipoi", "info", name, "--source", "borzoi")
@@ -186,6 +204,29 @@ def test_predict(demo):
     np.testing.assert_allclose(model.predict_on_batch(x), preds, rtol=1e-5, atol=1e-6)
 
 
+def test_predict_with_an_adapter(home):
+    """One base and its adapter through Kipoi's command, against the network with the adapter called directly."""
+    from kipoi_borzoi.adapters.directory import load_adapter
+    from kipoi_borzoi.adapters.sites import AdapterSites
+    from kipoi_borzoi.network.network import Network
+    from kipoi_borzoi.network.weights import load_weights, read_weights
+
+    home.run(
+        "kipoi", "predict", "BorzoiLab/tuned/coverage", "--source", "borzoi", "-k",
+        "--dataloader_args", json.dumps(home.example("BorzoiLab/tuned")), "-o", "tuned.h5",
+    )  # fmt: skip
+    with h5py.File(home.work / "tuned.h5") as file:
+        x, preds = file["inputs"][:], file["preds"][:]
+    assert preds.shape == (2, 28, 3)
+    config = NetworkConfig.from_params(SMALL)
+    network = Network(config, initialize=False)
+    load_weights(network, read_weights(home.zoo / "BorzoiLab/mine/weights.safetensors", config))
+    sites = AdapterSites(network, load_adapter(home.work.parent / "adapter").adapter)
+    np.testing.assert_allclose(preds, np.asarray(network(x, run=sites)), rtol=1e-5, atol=1e-6)
+    assert "All tests" not in (text := home.run("kipoi", "test", "BorzoiLab/tuned/sum", "--source", "borzoi"))
+    assert "Successfully ran test_predict" in text
+
+
 def test_formats_agree(formats):
     with h5py.File(formats["h5"]) as file:
         preds = file["preds"][:]
@@ -223,7 +264,7 @@ def test_source_selects_what_needs_no_download(home):
     chosen = [line[2:].strip() for line in text.splitlines() if line.startswith("- ")]
     chosen = [name.split("\x1b")[0] for name in chosen]
     assert sorted(chosen) == [f"BorzoiDemo/base/{view}" for view in VIEWS] + [
-        f"BorzoiLab/mine/{view}" for view in VIEWS
+        f"BorzoiLab/{model}/{view}" for model in ("mine", "tuned") for view in VIEWS
     ]
 
 

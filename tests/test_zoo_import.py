@@ -214,6 +214,7 @@ def test_failed_replacement_leaves_the_old_one(zoo, parts, monkeypatch):
             raise OSError(28, "No space left on device")
         rename(source, target)
 
+    monkeypatch.setattr(folders, "exchange", lambda *names: False)  # a filesystem that cannot
     monkeypatch.setattr(folders.os, "rename", fail_second)
     with pytest.raises(ZooError, match="cannot be written .*No space left"):
         zoo_import("m", **parts, head="human", zoo=zoo, replace=True)

@@ -18,12 +18,14 @@ from kipoi_borzoi.adapters.card import model_card
 from kipoi_borzoi.adapters.counts import count
 from kipoi_borzoi.adapters.registry import make_method
 from kipoi_borzoi.errors import ConfigError, InputError, KipoiBorzoiError, WeightsError
-from kipoi_borzoi.files import commit, create_temporary, fsync_directory
+from kipoi_borzoi.files import commit, create_temporary, exchange, fsync_directory
 from kipoi_borzoi.network.config import NetworkConfig, read_params
 from kipoi_borzoi.network.weights import load_safetensors, save_safetensors
 from kipoi_borzoi.tracks import Tracks, check_transform, read_tracks
 
 CONFIG, TENSORS, TARGETS, CARD = "adapter_config.json", "adapter_model.safetensors", "targets.txt", "README.md"
+FILES = (CONFIG, TENSORS, TARGETS)
+"""What an adapter is read from; the model card is for people."""
 FORMAT = 1
 
 
@@ -272,9 +274,10 @@ def _new_directory(target: Path, replace: bool) -> Iterator[Path]:
         yield made
         for path in made.iterdir():
             commit(path, path)  # flushes the file, and the directory that holds it
-        if target.exists():
-            os.rename(target, folder / "replaced")
-        os.rename(made, target)
+        if not (target.exists() and exchange(made, target)):
+            if target.exists():
+                os.rename(target, folder / "replaced")
+            os.rename(made, target)
         fsync_directory(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -200,7 +200,8 @@ def _initial(initializer: str, shape: tuple[int, ...], seeds: np.random.Generato
 
 def _array(x) -> np.ndarray:
     """A variable or tensor as a float32 array of its own."""
-    return np.array(keras.ops.convert_to_numpy(x), dtype=np.float32)
+    tensor = x.value if isinstance(x, keras.Variable) else x
+    return np.array(keras.ops.convert_to_numpy(tensor), dtype=np.float32)
 
 
 def _check_fits(network: Network, adapter: Adapter) -> None:

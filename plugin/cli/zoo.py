@@ -16,6 +16,7 @@ def add_parser(nouns) -> None:
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_init(verbs)
     _add_import(verbs)
+    _add_publish(verbs)
     _add_ls(verbs)
     _add_verify(verbs)
 
@@ -98,6 +99,41 @@ def _import(args) -> None:
         args.name, args.params, args.weights, args.targets, args.head, args.crop, args.transform, args.zoo, args.replace
     )
     print("\n".join(names))
+
+
+def _add_publish(verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "publish",
+        _publish,
+        "make Kipoi entries of an adapter directory",
+        "Turn an adapter directory (of `adapter convert`, say) into the entries NAME/coverage, NAME/sum and\n"
+        "NAME/logsum of your zoo. The adapter is copied; its base must be a model of the same zoo, whose\n"
+        "weights the entries share.",
+        """
+        kipoi-borzoi zoo publish my_adapter lab/treated
+        kipoi-borzoi zoo publish my_adapter lab/treated --base Borzoi/human/rep0 --replace
+        kipoi predict lab/treated/sum --source borzoi -o out.h5 --dataloader_args intervals_file=r.bed fasta_file=g.fa
+        """,
+    )
+    parser.add_argument("directory", metavar="DIR", help="the adapter directory")
+    parser.add_argument(
+        "name", metavar="NAME", help="name of the model: parts of letters, digits, '_.-', joined by '/'"
+    )
+    parser.add_argument(
+        "--base", metavar="NAME", help="the base's entry without its view (default: the one that the adapter names)"
+    )
+    parser.add_argument(
+        "--merge", action="store_true", help="let the entries fold the adapter into copies of the kernels it changes"
+    )
+    parser.add_argument("--zoo", metavar="DIR", help=_ZOO_HELP % "")
+    parser.add_argument("--replace", action="store_true", help="replace a published adapter of the same name")
+
+
+def _publish(args) -> None:
+    from kipoi_borzoi.zoo import zoo_publish
+
+    print("\n".join(zoo_publish(args.directory, args.name, args.zoo, args.base, args.merge, args.replace)))
 
 
 def _add_ls(verbs) -> None:

@@ -3,8 +3,10 @@
 import importlib
 
 _FUNCTIONS = {
+    "load_model": "kipoi_borzoi.zoo.load",
     "zoo_init": "kipoi_borzoi.zoo.init",
     "zoo_import": "kipoi_borzoi.zoo.make",
+    "zoo_publish": "kipoi_borzoi.zoo.publish",
     "zoo_ls": "kipoi_borzoi.zoo.listing",
     "zoo_verify": "kipoi_borzoi.zoo.verify",
 }

@@ -11,6 +11,7 @@ from kipoi_borzoi.zoo.yaml_text import parse_yaml, read_yaml
 MODEL_CLASS = "kipoi_borzoi.model.BorzoiModel"
 
 _ROLES = ("params", "targets", "weights")
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "targets.txt")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class EntryFile:
     Attributes
     ----------
     role : str
-        ``params``, ``targets`` or ``weights``.
+        ``params``, ``targets``, ``weights`` or ``adapter``.
     reference : str
         As the description says it.
     path : Path or None
@@ -48,6 +49,8 @@ class Entry:
         Where relative paths of the description start, and where Kipoi goes to load the model.
     root : Path
         The folder that all files of the entry must lie in.
+    zoo : Path
+        The zoo's folder, in which an adapter's base must lie.
     description : dict
         The parsed ``model.yaml``; empty when ``problem`` is set.
     problem : str or None
@@ -57,6 +60,7 @@ class Entry:
     name: str
     directory: Path
     root: Path
+    zoo: Path
     description: dict = field(default_factory=dict, repr=False)
     problem: str | None = None
 
@@ -69,6 +73,17 @@ class Entry:
     def args(self) -> dict:
         """The model's arguments."""
         return self.description.get("args") or {}
+
+    @property
+    def model(self) -> str:
+        """The model that the entry is a view of: its name without the view."""
+        model, _, view = self.name.rpartition("/")
+        return model if model and view in VIEWS else self.name
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the entry is an adapter on another model's weights."""
+        return self.args.get("adapter") is not None
 
     def shape(self, side: str) -> tuple:
         """Shape of ``inputs`` or ``targets`` without the batch axis; ``()`` when the description has none.
@@ -89,18 +104,27 @@ class Entry:
         ZooError
             A reference that is missing, not text, or leads out of the entry.
         """
-        found = []
-        checksums = self.args.get("checksums") or {}
-        for role in _ROLES:
-            references = self.args.get(role)
-            references = references if isinstance(references, list) else [references]
-            for reference in references:
-                if not isinstance(reference, str) or not reference:
-                    raise ZooError(f"{self.name}: args: {role} is {reference!r}, expected a path or an https URL")
-                url = reference if "://" in reference else None
-                path = None if url else inside(self.root, self.directory / reference, self.name)
-                found.append(EntryFile(role, reference, path, url, checksums.get(reference)))
-        return found
+        if not self.is_adapter:
+            return [file for role in _ROLES for file in self._files_of(role, self.root)]
+        adapter = self.args["adapter"]
+        if not isinstance(adapter, str) or "://" in adapter:
+            raise ZooError(f"{self.name}: args: adapter is {adapter!r}, expected the path of a folder")
+        files = [self._file("adapter", f"{adapter}/{file}", self.root) for file in _ADAPTER_FILES]
+        return files + [file for role in ("params", "weights") for file in self._files_of(role, self.zoo)]
+
+    def _files_of(self, role: str, root: Path) -> list[EntryFile]:
+        references = self.args.get(role)
+        return [
+            self._file(role, reference, root)
+            for reference in (references if isinstance(references, list) else [references])
+        ]
+
+    def _file(self, role: str, reference, root: Path) -> EntryFile:
+        if not isinstance(reference, str) or not reference:
+            raise ZooError(f"{self.name}: args: {role} is {reference!r}, expected a path or an https URL")
+        url = reference if "://" in reference else None
+        path = None if url else inside(root, self.directory / reference, self.name)
+        return EntryFile(role, reference, path, url, (self.args.get("checksums") or {}).get(reference))
 
 
 def parse_shape(shape, where: str) -> tuple:
@@ -182,9 +206,9 @@ def _read_single(zoo: Path, path: Path) -> Entry:
     root = directory.parent if directory.name in VIEWS and directory.parent != zoo else directory
     try:
         inside(zoo, path, name)
-        return Entry(name, directory, root, read_yaml(path))
+        return Entry(name, directory, root, zoo, read_yaml(path))
     except ZooError as error:
-        return Entry(name, directory, root, problem=str(error))
+        return Entry(name, directory, root, zoo, problem=str(error))
 
 
 def _read_group(zoo: Path, template: Path) -> list[Entry]:
@@ -194,8 +218,8 @@ def _read_group(zoo: Path, template: Path) -> list[Entry]:
         inside(zoo, template, name)
         rows = _read_table(inside(zoo, group / "models.tsv", name))
     except ZooError as error:
-        return [Entry(name, group, group, problem=str(error))]
-    return [_render(name, group, template, row) for row in rows]
+        return [Entry(name, group, group, zoo, problem=str(error))]
+    return [_render(name, zoo, group, template, row) for row in rows]
 
 
 def _read_table(path: Path) -> list[dict]:
@@ -216,7 +240,7 @@ def _read_table(path: Path) -> list[dict]:
     return table.to_dict("records")
 
 
-def _render(group_name: str, group: Path, template: Path, row: dict) -> Entry:
+def _render(group_name: str, zoo: Path, group: Path, template: Path, row: dict) -> Entry:
     # A template is a program; one from elsewhere gets no more than its row and the sandbox.
     import jinja2
     from jinja2.sandbox import SandboxedEnvironment
@@ -224,8 +248,8 @@ def _render(group_name: str, group: Path, template: Path, row: dict) -> Entry:
     name = f"{group_name}/{row['model']}"
     try:
         text = SandboxedEnvironment().from_string(template.read_text(encoding="utf-8")).render(**row)
-        return Entry(name, group, group, parse_yaml(text, f"{template} for {row['model']}"))
+        return Entry(name, group, group, zoo, parse_yaml(text, f"{template} for {row['model']}"))
     except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
-        return Entry(name, group, group, problem=f"{template}: {error}")
+        return Entry(name, group, group, zoo, problem=f"{template}: {error}")
     except ZooError as error:
-        return Entry(name, group, group, problem=str(error))
+        return Entry(name, group, group, zoo, problem=str(error))

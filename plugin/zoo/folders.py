@@ -7,7 +7,46 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kipoi_borzoi.errors import ZooError
-from kipoi_borzoi.files import create_temporary, fsync_directory, sweep_temporaries
+from kipoi_borzoi.files import create_temporary, exchange, fsync_directory, sweep_temporaries
+
+IMPORT_MARK = "import.json"
+"""In the folder of every imported model: where its parts came from."""
+PUBLISH_MARK = "publish.json"
+"""In the folder of every published adapter: the adapter directory and the base it came from."""
+
+_KINDS = {IMPORT_MARK: "an imported model", PUBLISH_MARK: "a published adapter"}
+
+
+def check_free(zoo: Path, name: str, mark: str, replace: bool) -> None:
+    """See that a model may be made under ``name``.
+
+    Parameters
+    ----------
+    zoo : Path
+    name : str
+    mark : str
+        The file that marks models of the kind to be made, the only ones that may be replaced.
+    replace : bool
+
+    Raises
+    ------
+    ZooError
+        The name is taken, or lies inside of another model.
+    """
+    parts = name.split("/")
+    for depth in range(1, len(parts)):
+        parent = zoo.joinpath(*parts[:depth])
+        if any((parent / file).exists() for file in (*_KINDS, "model.yaml", "model-template.yaml")):
+            raise ZooError(
+                f"name {name!r}: {'/'.join(parts[:depth])!r} is a model of {zoo} itself; choose another name"
+            )
+    target = zoo / name
+    if not target.exists() and not target.is_symlink():
+        return
+    if not (target / mark).is_file():
+        raise ZooError(f"name {name!r}: {target} exists and is not {_KINDS[mark]}; choose another name")
+    if not replace:
+        raise ZooError(f"name {name!r}: there is such a model in {zoo} already; choose another name, or say --replace")
 
 
 @contextmanager
@@ -39,7 +78,7 @@ def publish(made: Path, target: Path, aside: Path, replace: bool) -> None:
     Parameters
     ----------
     made, aside : Path
-        In one `hidden_folder` of the target's filesystem. What ``target`` was goes to ``aside``.
+        In one `hidden_folder` of the target's filesystem. What ``target`` was goes to ``made`` or ``aside``.
     target : Path
     replace : bool
         Whether ``target`` may exist.
@@ -52,6 +91,9 @@ def publish(made: Path, target: Path, aside: Path, replace: bool) -> None:
     """
     _flush(made)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if replace and target.exists() and exchange(made, target):
+        fsync_directory(target.parent)
+        return
     if replace and target.exists():
         os.rename(target, aside)
     try:

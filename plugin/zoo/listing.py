@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 from kipoi_borzoi.errors import KipoiBorzoiError
+from kipoi_borzoi.network.config import read_params
 from kipoi_borzoi.zoo.cache import cached_path
 from kipoi_borzoi.zoo.entries import Entry, EntryFile, read_zoo
 from kipoi_borzoi.zoo.place import readable_zoo
@@ -19,7 +20,8 @@ class ListedEntry:
         The entry, as Kipoi calls it.
     method : str
         How the weights came about: ``base`` (Calico's training), ``ensemble of N`` (the mean of N base
-        networks); ``-`` for an entry of another package.
+        networks), the method of an adapter and its base (``lora on lab/k562``); ``-`` for an entry of
+        another package.
     window : int or None
         Input in bp.
     tracks : int or None
@@ -60,14 +62,26 @@ def _list(entry: Entry) -> ListedEntry:
     try:
         if entry.problem is not None:
             return ListedEntry(entry.name, "-", None, None, "broken", entry.problem)
-        weights = [file for file in entry.files() if file.role == "weights"]
+        files = entry.files()
+        weights = [file for file in files if file.role == "weights"]
+        method = _adapter_method(entry, files) if entry.is_adapter else _base_method(len(weights))
         window, tracks = entry.shape("inputs"), entry.shape("targets")
     except KipoiBorzoiError as error:
         return ListedEntry(entry.name, "-", None, None, "broken", str(error))
-    method = "base" if len(weights) == 1 else f"ensemble of {len(weights)}"
-    states = {file_state(file) for file in weights}
+    states = {file_state(file) for file in files if file.role in ("weights", "adapter")}
     state = next(state for state in ("missing", "not downloaded", "downloaded", "here") if state in states)
     return ListedEntry(entry.name, method, window[0] if window else None, tracks[-1] if tracks else None, state)
+
+
+def _base_method(replicates: int) -> str:
+    return "base" if replicates == 1 else f"ensemble of {replicates}"
+
+
+def _adapter_method(entry: Entry, files: list[EntryFile]) -> str:
+    """``METHOD on BASE`` by the adapter's config, of which no more is read than that."""
+    config = read_params(files[0].path, "the config of an adapter")
+    method = config.get("kipoi_borzoi", {}).get("method", {}).get("name")
+    return f"{method} on {config.get('base_model_name_or_path')}"
 
 
 def file_state(file: EntryFile) -> str:

@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kipoi_borzoi._version import __version__
-from kipoi_borzoi.errors import ZooError
 from kipoi_borzoi.files import sha256_of_file
 from kipoi_borzoi.network import NetworkConfig
 from kipoi_borzoi.tracks import Tracks, check_transform, read_tracks
 from kipoi_borzoi.zoo.describe import describe_dataloader, describe_model
 from kipoi_borzoi.zoo.example import localise_examples, write_example
-from kipoi_borzoi.zoo.folders import hidden_folder, publish
+from kipoi_borzoi.zoo.folders import IMPORT_MARK, check_free, hidden_folder, publish
 from kipoi_borzoi.zoo.names import VIEWS, check_name
 from kipoi_borzoi.zoo.place import writable_zoo
 from kipoi_borzoi.zoo.sources import locate
 from kipoi_borzoi.zoo.yaml_text import dump_yaml
-
-MARK = "import.json"
-"""In the folder of every imported model: where its parts came from."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def zoo_import(
     check_transform(transform)
     zoo = writable_zoo(zoo)
     target = zoo / name
-    _check_free(zoo, name, replace)
+    check_free(zoo, name, IMPORT_MARK, replace)
     origin = {"params": str(params), "weights": str(weights), "targets": str(targets)}
     source = read_source(params, weights, targets, head, crop, transform)
     with hidden_folder(zoo) as folder:
@@ -92,7 +88,7 @@ def zoo_import(
         doc = f"Borzoi network {name!r}, imported from Calico's format."
         write_model(made, source, doc, license="as its weights", tags=["DNA", "RNA-seq", "Borzoi"])
         localise_examples(made, target)
-        (made / MARK).write_text(json.dumps({"kipoi_borzoi": __version__, **origin}, indent=1) + "\n", encoding="utf-8")
+        (made / IMPORT_MARK).write_text(json.dumps({"kipoi_borzoi": __version__, **origin}, indent=1) + "\n", encoding="utf-8")
         publish(made, target, folder / "replaced", replace)
     return [f"{name}/{view}" for view in VIEWS]
 
@@ -132,39 +128,40 @@ def write_model(folder: Path, source: Source, doc: str, license: str, tags: list
     save_safetensors(folder / "weights.safetensors", tensors, {"format": "kipoi-borzoi"})
     shutil.copyfile(source.params, folder / "params.json")
     shutil.copyfile(source.targets, folder / "targets.txt")
+    args = {role: f"../{file}" for role, file in _FILES.items()}
+    args |= {"head": source.config.heads[0].key or None, "transform": source.transform, "crop": source.crop}
+    args["checksums"] = {f"../{file}": sha256_of_file(folder / file) for file in _FILES.values()}
+    write_views(folder, args, source.config, source.tracks, doc, license, tags)
+
+
+def write_views(
+    folder: Path, args: dict, config: NetworkConfig, tracks: Tracks, doc: str, license: str, tags: list[str]
+) -> None:
+    """Write what makes a model's folder into entries: an example, a dataloader and one ``model.yaml`` per view.
+
+    Parameters
+    ----------
+    folder : Path
+        Exists.
+    args : dict
+        Arguments of ``BorzoiModel``, seen from a view's folder, without ``view``; None leaves one out.
+    config : NetworkConfig
+        With the one head.
+    tracks : Tracks
+    doc, license, tags
+        For Kipoi's description.
+    """
     write_example(folder / "example")
     # Kipoi's own selection of what `kipoi test-source` runs, which a group with a like name might otherwise exclude.
     (folder / "test_subset.txt").write_text("\n".join(VIEWS) + "\n", encoding="ascii")
-    config = source.config
     dataloader = describe_dataloader(config.seq_length, "example/genome.fa.gz", "example/regions.bed")
     (folder / "dataloader.yaml").write_text(dump_yaml(dataloader), encoding="utf-8")
-    files = {role: f"../{file}" for role, file in _FILES.items()}
-    checksums = {f"../{file}": sha256_of_file(folder / file) for file in _FILES.values()}
+    labels = list(tracks.identifiers)
     for view in VIEWS:
-        args = {**files, "head": config.heads[0].key or None, "view": view, "transform": source.transform}
-        args |= {"crop": source.crop, "checksums": checksums}
-        args = {key: value for key, value in args.items() if value is not None}
-        labels = list(source.tracks.identifiers)
-        text = describe_model(args, config.seq_length, config.bins, config.bin_size, labels, doc, license, tags)
+        of_view = {key: value for key, value in {**args, "view": view}.items() if value is not None}
+        text = describe_model(of_view, config.seq_length, config.bins, config.bin_size, labels, doc, license, tags)
         (folder / view).mkdir()
         (folder / view / "model.yaml").write_text(dump_yaml(text), encoding="utf-8")
 
 
 _FILES = {"params": "params.json", "weights": "weights.safetensors", "targets": "targets.txt"}
-
-
-def _check_free(zoo: Path, name: str, replace: bool) -> None:
-    parts = name.split("/")
-    for depth in range(1, len(parts)):
-        parent = zoo.joinpath(*parts[:depth])
-        if any((parent / file).exists() for file in (MARK, "model.yaml", "model-template.yaml")):
-            raise ZooError(
-                f"name {name!r}: {'/'.join(parts[:depth])!r} is a model of {zoo} itself; choose another name"
-            )
-    target = zoo / name
-    if not target.exists() and not target.is_symlink():
-        return
-    if not (target / MARK).is_file():
-        raise ZooError(f"name {name!r}: {target} exists and is not an imported model; choose another name")
-    if not replace:
-        raise ZooError(f"name {name!r}: there is such a model in {zoo} already; choose another name, or say --replace")

@@ -1,19 +1,21 @@
 """Checks that entries are whole, are the files they should be, load, and predict."""
 
-import inspect
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from kipoi_borzoi.adapters.base import read_trunk, trunk_hash
+from kipoi_borzoi.adapters.directory import check_base, load_adapter
 from kipoi_borzoi.errors import KipoiBorzoiError, ZooError
 from kipoi_borzoi.files import sha256_of_file
 from kipoi_borzoi.network import NetworkConfig
-from kipoi_borzoi.tracks import read_tracks
+from kipoi_borzoi.tracks import Tracks, read_tracks
 from kipoi_borzoi.zoo.cache import fetch
 from kipoi_borzoi.zoo.entries import Entry, find_entries, read_zoo
 from kipoi_borzoi.zoo.listing import file_state
+from kipoi_borzoi.zoo.load import make_model
 from kipoi_borzoi.zoo.place import readable_zoo
 
 
@@ -108,23 +110,36 @@ def _check_local(files) -> dict:
 
 
 def _check_together(entry: Entry, paths: dict, predict: bool) -> str:
-    args = entry.args
-    config = NetworkConfig.from_params(paths[args["params"]])
-    head = config.head(args.get("head"))
-    tracks = read_tracks(paths[args["targets"]], units=head.units)
-    if args.get("crop") is not None:
-        config = config.with_crop(args["crop"])
-    coverage = args.get("view", "coverage") == "coverage"
+    config, tracks = _adapter_parts(entry, paths) if entry.is_adapter else _base_parts(entry, paths)
+    if entry.args.get("crop") is not None:
+        config = config.with_crop(entry.args["crop"])
+    coverage = entry.args.get("view", "coverage") == "coverage"
     _check_shape(entry, "inputs", (config.seq_length, 4))
-    expected = (config.bins, head.units) if coverage else (head.units,)
+    expected = (config.bins, len(tracks)) if coverage else (len(tracks),)
     _check_shape(entry, "targets", expected)
     labels = ((entry.description.get("schema") or {}).get("targets") or {}).get("column_labels")
     if isinstance(labels, list) and labels != list(tracks.identifiers):
         raise ZooError(f"{entry.name}: the column_labels are not the identifiers of its target table, in its order")
     checked = f"{config.seq_length:,} bp -> {' x '.join(f'{size:,}' for size in expected)}"
     if predict:
-        checked += f", predicts {_predict(entry, paths, config.seq_length, expected)}"
+        checked += f", predicts {_predict(entry, config.seq_length, expected)}"
     return checked
+
+
+def _base_parts(entry: Entry, paths: dict) -> tuple[NetworkConfig, Tracks]:
+    config = NetworkConfig.from_params(paths[entry.args["params"]])
+    head = config.head(entry.args.get("head"))
+    return config.with_heads(head.name), read_tracks(paths[entry.args["targets"]], units=head.units)
+
+
+def _adapter_parts(entry: Entry, paths: dict) -> tuple[NetworkConfig, Tracks]:
+    """Read the adapter, and see that the base's weights are those it was trained on."""
+    stored = load_adapter(entry.directory / entry.args["adapter"])
+    config = stored.adapter.config
+    weights = next(file for file in entry.files() if file.role == "weights")
+    found = trunk_hash(read_trunk(paths[weights.reference], config), config)
+    check_base(entry.directory / entry.args["adapter"], stored, found, weights.reference)
+    return config, stored.tracks
 
 
 def _check_shape(entry: Entry, side: str, expected: tuple) -> None:
@@ -133,22 +148,10 @@ def _check_shape(entry: Entry, side: str, expected: tuple) -> None:
         raise ZooError(f"{entry.name}: schema, {side}: shape is {shape}, but its params and tracks make {expected}")
 
 
-def _predict(entry: Entry, paths: dict, window: int, expected: tuple) -> str:
-    """Load the model as Kipoi would, predict one sequence, and say in which range the values are."""
-    from kipoi_borzoi.model import BorzoiModel
-
-    args = dict(entry.args)
-    args.pop("checksums", None)  # just verified; the keys are references of the description
-    for role in ("params", "targets"):
-        args[role] = str(paths[args[role]])
-    weights = args["weights"]
-    args["weights"] = [str(paths[file]) for file in weights] if isinstance(weights, list) else str(paths[weights])
-    try:
-        inspect.signature(BorzoiModel).bind(**args)
-    except TypeError as error:
-        raise ZooError(f"{entry.name}: args: {error}") from error
+def _predict(entry: Entry, window: int, expected: tuple) -> str:
+    """Load the model, predict one sequence, and say in which range the values are."""
     x = np.eye(4, dtype=np.float32)[np.random.default_rng(0).integers(0, 4, (1, window))]
-    values = np.asarray(BorzoiModel(**args).predict_on_batch(x))
+    values = np.asarray(make_model(entry, entry.args.get("view", "coverage")).predict_on_batch(x))
     if values.shape != (1, *expected):
         raise ZooError(f"{entry.name}: predicts an array of shape {values.shape}, expected {(1, *expected)}")
     if not np.isfinite(values).all():
