@@ -267,6 +267,22 @@ def test_chunks_follow_the_input_and_do_not_depend_on_where_they_begin(model, ge
     np.testing.assert_array_equal(later.scores["SUM"].mean, chunks[1].scores["SUM"].mean)
 
 
+def test_equivalent_spellings_are_predicted_once_and_score_equally(model, genome_and_text, tmp_path, monkeypatch):
+    genome, text = genome_and_text
+    one = text["chr1"]
+    assert one[1200:1211] == "CAAAAAAAAAG"
+    records = [("chr1", 1201, "left", "CA", "C"), ("chr1", 1205, "middle", "AA", "A"), ("chr1", 1209, "right", "AAG", "AG"),
+               ("chr1", 1201, "long", "CAAAAAAAAAG", "CAAAAAAAAG")]  # fmt: skip
+    altered = []
+    run_one = NumpyReference.altered
+    monkeypatch.setattr(NumpyReference, "altered", lambda self, x: altered.append(x) or run_one(self, x))
+    chunk = run(write_vcf(tmp_path / "a.vcf", records), genome, make_table({"m": model}), Options(choose(NUMBERS, VARIANT_SCORERS)))
+    assert len(altered) == 3  # reference, alternative, and the reference moved by the deletion
+    for name in NUMBERS:
+        scores = chunk.scores[name].mean
+        assert (scores == scores[0]).all() and (scores[0] != 0).all(), name
+
+
 def test_skipped_alleles_keep_their_row(model, genome_and_text, tmp_path):
     genome, text = genome_and_text
     base = text["chr1"][499]
