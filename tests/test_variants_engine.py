@@ -138,6 +138,16 @@ def genes_near():
     ]
 
 
+def test_windows_without_a_gene_are_not_predicted_for_gene_scores(model, genome_and_text, tmp_path, monkeypatch):
+    genome, text = genome_and_text
+    one = text["chr1"]
+    monkeypatch.setattr(NumpyReference, "altered", lambda *_: pytest.fail("nothing is to be predicted"))
+    vcf = write_vcf(tmp_path / "far.vcf", [("chr1", 1600, ".", one[1599], other_base(one[1599]))])
+    options = Options((), choose(["SED"], GENE_SCORERS))
+    chunk = run(vcf, genome, make_table({"m": model}), options, GeneSet(genes_near(), genome, "test"))
+    assert [row.status for row in chunk.alleles] == ["NO_GENE"] and chunk.genes == ()
+
+
 GENE_NUMBERS = ["SED", "logSED", "D2", "logD2", "nDi"]
 
 
