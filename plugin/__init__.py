@@ -10,7 +10,10 @@ import importlib
 from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
-    ["adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "model", "model_group", "network", "scoring", "sequence", "tracks", "variants", "zoo"]
+    [
+        "adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "model", "model_group",
+        "network", "scoring", "sequence", "tracks", "training", "variants", "zoo",
+    ]  # fmt: skip
 )
 _FUNCTIONS = {
     "load_model": "kipoi_borzoi.zoo",

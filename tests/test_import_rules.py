@@ -22,7 +22,7 @@ LEVELS = [
     {"inference"},
     {"variants", "training", "evaluation", "interpret"},
     {"model", "model_group", "zoo"},
-    {"demo", "scoring"},
+    {"demo", "simulation", "scoring"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -10,7 +10,10 @@ from kipoi_borzoi._version import __version__
 from kipoi_borzoi.errors import KipoiBorzoiError
 
 # One module per noun, each with `add_parser(nouns)`. They import what they run only when they run it.
-_NOUNS = ("adapter", "background", "data", "demo", "merge", "plot", "score", "scorers", "zoo")
+_NOUNS = (
+    "adapter", "background", "data", "demo", "evaluate", "finetune", "merge", "plot", "score", "scorers",
+    "simulate", "zoo",
+)  # fmt: skip
 
 _EXAMPLES = """\
 examples:
