@@ -11,8 +11,9 @@ from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
     [
-        "adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "model", "model_group",
-        "network", "scoring", "sequence", "tracks", "training", "variants", "zoo",
+        "adapters", "dataloaders", "demo", "errors", "evaluation", "genome", "inference", "kipoi_compat", "kipoi_tools",
+        "model", "model_group", "network", "scoring", "sequence", "simulation", "tracks", "training", "variants", "veff2",
+        "zoo",
     ]  # fmt: skip
 )
 _FUNCTIONS = {
