@@ -138,6 +138,16 @@ def genes_near():
     ]
 
 
+def test_windows_without_a_gene_are_not_predicted_for_gene_scores(model, genome_and_text, tmp_path, monkeypatch):
+    genome, text = genome_and_text
+    one = text["chr1"]
+    monkeypatch.setattr(NumpyReference, "altered", lambda *_: pytest.fail("nothing is to be predicted"))
+    vcf = write_vcf(tmp_path / "far.vcf", [("chr1", 1600, ".", one[1599], other_base(one[1599]))])
+    options = Options((), choose(["SED"], GENE_SCORERS))
+    chunk = run(vcf, genome, make_table({"m": model}), options, GeneSet(genes_near(), genome, "test"))
+    assert [row.status for row in chunk.alleles] == ["NO_GENE"] and chunk.genes == ()
+
+
 GENE_NUMBERS = ["SED", "logSED", "D2", "logD2", "nDi"]
 
 
@@ -265,6 +275,22 @@ def test_chunks_follow_the_input_and_do_not_depend_on_where_they_begin(model, ge
     (later,) = engine.chunks(source, 4, 8)
     assert later.alleles == chunks[1].alleles
     np.testing.assert_array_equal(later.scores["SUM"].mean, chunks[1].scores["SUM"].mean)
+
+
+def test_equivalent_spellings_are_predicted_once_and_score_equally(model, genome_and_text, tmp_path, monkeypatch):
+    genome, text = genome_and_text
+    one = text["chr1"]
+    assert one[1200:1211] == "CAAAAAAAAAG"
+    records = [("chr1", 1201, "left", "CA", "C"), ("chr1", 1205, "middle", "AA", "A"), ("chr1", 1209, "right", "AAG", "AG"),
+               ("chr1", 1201, "long", "CAAAAAAAAAG", "CAAAAAAAAG")]  # fmt: skip
+    altered = []
+    run_one = NumpyReference.altered
+    monkeypatch.setattr(NumpyReference, "altered", lambda self, x: altered.append(x) or run_one(self, x))
+    chunk = run(write_vcf(tmp_path / "a.vcf", records), genome, make_table({"m": model}), Options(choose(NUMBERS, VARIANT_SCORERS)))
+    assert len(altered) == 3  # reference, alternative, and the reference moved by the deletion
+    for name in NUMBERS:
+        scores = chunk.scores[name].mean
+        assert (scores == scores[0]).all() and (scores[0] != 0).all(), name
 
 
 def test_skipped_alleles_keep_their_row(model, genome_and_text, tmp_path):

@@ -43,7 +43,7 @@ def genome_and_text(tmp_path_factory):
 def test_alleles_of_every_type_on_a_network(params, genome_and_text, tmp_path, uncompiled):
     genome, text = genome_and_text
     model = make_model(params)
-    vcf = write_vcf(tmp_path / "a.vcf", records(text)[:6])
+    vcf = write_vcf(tmp_path / "a.vcf", records(text)[:4])
     chunk = run(vcf, genome, make_table({"m": model}), Options(choose(NAMES, VARIANT_SCORERS)))
     plain = Plain(model, PAIRS)
     for place, row in enumerate(chunk.alleles):

@@ -134,6 +134,15 @@ def test_truncation_is_an_error_even_between_blocks(tmp_path):
         list(VcfReader(tmp_path / "empty"))
 
 
+def test_a_file_that_changes_is_refused(tmp_path):
+    path = write_vcf(tmp_path / "a.vcf", RECORDS)
+    reader = VcfReader(path)
+    assert len(list(reader)) == 3
+    write_vcf(path, RECORDS[:2])
+    with pytest.raises(InputError, match="a.vcf: the file changed while it was in use"):
+        list(reader)
+
+
 def test_long_lines_are_read_up_to_the_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("kipoi_borzoi.dataloaders.vcf.MAX_LINE", 3_000_000)
     path = tmp_path / "a.vcf"

@@ -235,7 +235,8 @@ def convolve(x, kernel, dilation_rate: int, frame: int | None):
 
         return _framed_conv(x, kernel, dilation_rate, frame), gradient
 
-    return convolved(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel))
+    # Keras hands a variable on as it is where nothing is compiled, which a function with its own gradient cannot take.
+    return convolved(*(tf.convert_to_tensor(ops.convert_to_tensor(one)) for one in (x, kernel)))
 
 
 def _plain_conv(x, kernel, dilation_rate: int):

@@ -141,10 +141,12 @@ class Engine:
         for cluster in clustered(changes, int(self.length * CLUSTER_FRACTION) if shared else 0):
             for group in self.groups:
                 window = shared_window(cluster, group.length)
+                genes = self._genes_in(group, window) if per_gene else []
+                if not (self.options.scorers or genes):
+                    continue
                 for change, ref, alt in self._pairs(group, window, cluster, shared):
                     result = collected[change]
                     result.padded = max(result.padded, window.padded(self.genome.length(window.contig)))
-                    genes = self._genes_in(group, window) if per_gene else []
                     self._collect(group, ref, alt, result, True, genes)
 
     def _score_around_genes(self, changes: list[Change], collected: dict[Change, _Collected]) -> None:
