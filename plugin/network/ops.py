@@ -233,7 +233,8 @@ def convolve(x, kernel, dilation_rate: int, frame: int | None):
 
         return _framed_conv(x, kernel, dilation_rate, frame), gradient
 
-    return convolved(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel))
+    # Twice: Keras's own gives the variable itself, which has no place among the arguments of a custom gradient.
+    return convolved(*(tf.convert_to_tensor(ops.convert_to_tensor(tensor)) for tensor in (x, kernel)))
 
 
 def _plain_conv(x, kernel, dilation_rate: int):
