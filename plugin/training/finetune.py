@@ -25,6 +25,7 @@ from kipoi_borzoi.files import atomic_write, sha256_of_file
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.network.network import Network, named_weights
 from kipoi_borzoi.network.weights import save_safetensors
+from kipoi_borzoi.tracks import check_transform
 from kipoi_borzoi.training.checkpoint import Checkpoints
 from kipoi_borzoi.training.config import RunConfig, choose_folds, write_config
 from kipoi_borzoi.training.examples import Augmentation, Batches, SomeTracks
@@ -34,7 +35,6 @@ from kipoi_borzoi.training.optimizer import make_optimizer
 from kipoi_borzoi.training.replicas import Replicas, pick_devices
 from kipoi_borzoi.training.step import TrainingStep
 from kipoi_borzoi.training.table import write_table
-from kipoi_borzoi.tracks import check_transform
 
 logger = logging.getLogger("kipoi_borzoi")
 
