@@ -12,8 +12,10 @@ from kipoi_borzoi import kipoi_compat
 from kipoi_borzoi.adapters.directory import FILES, StoredAdapter, check_base, load_adapter
 from kipoi_borzoi.errors import InputError, ZooError
 from kipoi_borzoi.inference.gradients import input_gradient
+from kipoi_borzoi.inference.recent import recent_stems
 from kipoi_borzoi.inference.shared import shared_adapter, shared_predictor, trunk_hash_of
 from kipoi_borzoi.inference.views import check_view, view_gradient, view_of
+from kipoi_borzoi.kipoi_compat.veff import VariantEffects
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.tracks import check_transform, read_tracks
 from kipoi_borzoi.zoo.sources import Source, locate
@@ -112,6 +114,14 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
             check_base(adapter, self.adapter, trunk_hash_of(predictor.network), str(_listed(weights)[0]))
             self.predictors = [shared_adapter(predictor, self.adapter.adapter, merge)]
         self._schema = None
+        self._postprocessing = {"variant_effects": VariantEffects(view)}
+        kipoi_compat.mend_loaded_tools()
+
+    @property
+    def postprocessing(self):
+        """What kipoi_veff asks for before anything else: the input it may mutate, and how."""
+        kipoi_compat.mend_loaded_tools()
+        return self._postprocessing
 
     @property
     def schema(self):
@@ -133,6 +143,7 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         rc: bool = False,
         shifts: Sequence[int] = (0,),
         precision: str = "float32",
+        reuse: bool = True,
     ) -> np.ndarray:
         """Predict windows of DNA.
 
@@ -149,6 +160,9 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         shifts : sequence of int
             bp by which the sequence is moved (right when positive); predictions are averaged.
         precision : {'float32', 'mixed_bfloat16'}
+        reuse : bool
+            Whether a window that differs in a short stretch from one predicted lately takes the rest of
+            the stem from it; see `kipoi_borzoi.inference.recent`.
 
         Returns
         -------
@@ -169,6 +183,7 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
             "rc": rc,
             "shifts": shifts,
             "precision": precision,
+            "stems": recent_stems(reuse),
         }
         x = self.predictors[0].checked(single_input(x))
         result = None
@@ -242,6 +257,7 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         -------
         (windows, seq_length, 4) float32
         """
+        kipoi_compat.mend_loaded_tools()
         if layer is not None or selected_fwd_node is not None or pre_nonlinearity or not final_layer:
             raise InputError(
                 "input_grad differentiates the entry's own output only:"

@@ -97,6 +97,8 @@ def by_shape(traced):
     programs: dict = {}
 
     def call(*args):
+        if tf.config.functions_run_eagerly():
+            return traced(*args)
         key = tuple((tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(args))
         if key not in programs:
             programs[key] = traced.get_concrete_function(*args)
