@@ -239,6 +239,19 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(base, store, tmp
         finetune(base, store, tmp_path / "run", config)
 
 
+def test_a_full_disk_is_one_clear_error(base, store, tmp_path, uncompiled, monkeypatch):
+    from kipoi_borzoi.training import checkpoint
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_safetensors", full)
+    with pytest.raises(TrainingError, match=r"best.safetensors: cannot be written \(No space left on device\)"):
+        finetune(base, store, tmp_path / "run", settings("linear"))
+    monkeypatch.undo()
+    assert finetune(base, store, tmp_path / "run", settings("linear", epochs_max=1))["epochs"] == 1
+
+
 def test_a_run_of_other_settings_or_data_is_not_continued(base, store, tmp_path, uncompiled):
     finetune(base, store, tmp_path / "run", settings("linear", epochs_max=1))
     kept = (tmp_path / "run" / "run.yaml").read_text()

@@ -1,6 +1,7 @@
 """`kipoi-borzoi finetune`: train an adapter, or a whole network, on a store."""
 
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -80,6 +81,7 @@ _SWITCHES = {
 
 
 def _run(args) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its notes would break the progress bar
     from kipoi_borzoi.training.config import RunConfig, read_config
     from kipoi_borzoi.training.finetune import Base, finetune, train_base
     from kipoi_borzoi.training.store import Store
@@ -127,11 +129,10 @@ def _base(args, make):
     from kipoi_borzoi.zoo.place import readable_zoo
     from kipoi_borzoi.zoo.sources import is_url, locate
 
-    name = args.base_name or args.base
     if is_url(args.base) or Path(args.base).suffix in (".h5", ".safetensors") or Path(args.base).is_file():
         if not args.params:
             raise InputError(f"{args.base}: a base that is a file needs its network: give Calico's params.json with --params")
-        return make(name, _model(args.params), locate(args.base).path, args.base_transform)
+        return make(args.base_name or Path(args.base).name, _model(args.params), locate(args.base).path, args.base_transform)
     entry = find_model(readable_zoo(None), args.base)
     if entry.is_adapter:
         raise InputError(f"{args.base}: is itself an adapter; name its base")

@@ -235,8 +235,8 @@ def convolve(x, kernel, dilation_rate: int, frame: int | None):
 
         return _framed_conv(x, kernel, dilation_rate, frame), gradient
 
-    # Keras hands a variable on as it is where nothing is compiled, which a function with its own gradient cannot take.
-    return convolved(*(tf.convert_to_tensor(ops.convert_to_tensor(one)) for one in (x, kernel)))
+    # Twice: Keras's own gives the variable itself, which has no place among the arguments of a custom gradient.
+    return convolved(*(tf.convert_to_tensor(ops.convert_to_tensor(tensor)) for tensor in (x, kernel)))
 
 
 def _plain_conv(x, kernel, dilation_rate: int):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from kipoi_borzoi.errors import KipoiBorzoiError, TrainingError
+from kipoi_borzoi.errors import KipoiBorzoiError, TrainingError, WeightsError
 from kipoi_borzoi.files import fsync_directory, sweep_temporaries
 from kipoi_borzoi.network.weights import load_safetensors, save_safetensors
 
@@ -128,8 +128,9 @@ class Checkpoints:
         meta = {"identity": self.identity, "position": asdict(position)}
         try:
             save_safetensors(path, tensors, {_META: json.dumps(meta)})
-        except OSError as error:
-            raise TrainingError(f"{path}: cannot be written ({error.strerror or error}); free space and run it again") from error
+        except (OSError, SafetensorError) as error:  # the latter when the disk is full
+            reason = getattr(error, "strerror", None) or error
+            raise TrainingError(f"{path}: cannot be written ({reason}); mend that and give the same command again") from error
 
     def _read(self, path: Path, shapes) -> tuple[dict[str, np.ndarray], Position]:
         try:
@@ -137,8 +138,6 @@ class Checkpoints:
                 meta = json.loads((file.metadata() or {})[_META])
             identity, position = meta["identity"], Position(**meta["position"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            from kipoi_borzoi.errors import WeightsError
-
             raise WeightsError(f"{path}: not a whole checkpoint ({error})") from error
         for key in {**identity, **self.identity}:
             if identity.get(key) != self.identity.get(key):

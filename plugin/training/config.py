@@ -12,7 +12,7 @@ import yaml
 
 from kipoi_borzoi.adapters.method import Method
 from kipoi_borzoi.adapters.params import read_transfer
-from kipoi_borzoi.adapters.registry import METHODS, make_method
+from kipoi_borzoi.adapters.registry import make_method
 from kipoi_borzoi.errors import ConfigError
 from kipoi_borzoi.network.config import NetworkConfig, read_params
 from kipoi_borzoi.network.sites import GELUS
@@ -135,6 +135,8 @@ class RunConfig:
     def _check_cache(self, made: Method) -> None:
         if made.name != "linear":
             raise ConfigError(f"cache_trunk is for the method linear, in which the trunk does not change, not {made.name}")
+        if self.devices > 1:
+            raise ConfigError("cache_trunk is for one device")
         on = [name for name in ("augment_rc", "augment_shift", "dropout") if getattr(self, name)]
         if on:
             raise ConfigError(f"cache_trunk needs {', '.join(on)} off: with it, each pass gives other values")
@@ -370,5 +372,3 @@ def choose_folds(config: RunConfig, folds: tuple[str, ...]) -> dict[str, tuple[s
             raise ConfigError(f"fold {sorted(both)[0]!r} is named for {one} and for {other}")
     return {name: chosen[name] for name in names}
 
-
-__all__ = ["METHODS", "RunConfig", "choose_folds", "read_config", "read_model", "write_config"]

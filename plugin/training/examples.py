@@ -130,15 +130,14 @@ class Batches:
             )
         self.read_s = self.wait_s = 0.0
 
-    def __call__(self, epoch: int, first: int = 0, count: int | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, from number ``first`` within it on, read ahead in a thread.
+    def __call__(self, epoch: int, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, from number ``first`` within it up to ``stop`` (exclusive), read ahead in a thread.
 
         The examples that are left over when the number of batches does not divide them are left out, other ones
         each time.
         """
         order = epoch_order(self.indices, self.seed, epoch)
-        stop = self.per_epoch if count is None else count
-        numbers = range(first, stop)
+        numbers = range(first, self.per_epoch if stop is None else stop)
         yield from self._ahead(lambda: (self._read(order, epoch, number) for number in numbers))
 
     def _read(self, order: np.ndarray, epoch: int, number: int) -> Batch:

@@ -126,6 +126,8 @@ def plot_curves(history: list[dict[str, Any]], steps: str | Path, path: str | Pa
     accuracy.plot(at, [row["valid_r"] for row in history], "o-", ms=3, label="Pearson r")
     accuracy.plot(at, [row["valid_r2"] for row in history], "o-", ms=3, label="R2")
     accuracy.set(xlabel="epoch", title="validation, mean over tracks")
+    if accuracy.get_ylim()[0] < -1:  # R2 has no lower end, and a new head begins far down
+        accuracy.set_ylim(-1, 1)
     best = [row["epoch"] for row in history if row["best"]]
     for axes in (losses, accuracy):
         if best:

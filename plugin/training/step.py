@@ -119,31 +119,30 @@ class TrainingStep:
         state = self.predictor.advance(self.predictor.begin(x), self.quiet, self.layout, self.precision)
         if self.quiet == self.first_unit:
             return state
-        indices = list(state.skips)
-        kept = self.layout.skips_out_of(self.quiet, self.first_unit)
+        held, kept = state.held, self.layout.skips_out_of(self.quiet, self.first_unit)
 
         def make():
             def run(seed, y, *given):
-                skips = self._whole(indices, given)
+                skips = _held(held, given)
                 y = self.run_frozen(seed, y, skips)
-                return (y, *given, *(skips[index][0] for index in kept))
+                return (y, *(skips[index][0] for index in kept))
 
             return run
 
-        y, *skips = self._cached("frozen", make)(seed, self._tensor(state.y), *state.skips.values())
-        return State(self.first_unit, y, dict(zip([*indices, *kept], skips, strict=True)))
+        y, *found = self._cached("frozen", make)(seed, self._tensor(state.y), *state.tensors)
+        whole = tuple((index, Span.whole(self.layout.units[index].skip_length)) for index in kept)
+        return State(self.first_unit, y, {**state.skips, **_held(whole, found)})
 
     def finish(self, state: State, y, seed):
         """The loss and gradients from what `frozen` gave."""
-        indices, skips = list(state.skips), list(state.skips.values())
-        x = self._tensor(state.y)
+        x, held = self._tensor(state.y), state.held
         if self.recompute and self.first_unit < len(self.layout.units):
-            return self._by_units(x, self._whole(indices, skips), y, seed)
+            return self._by_units(x, dict(state.skips), y, seed)
 
         def make():
-            return lambda seed, x, y, *given: self.loss_and_gradients(seed, x, self._whole(indices, given), y)
+            return lambda seed, x, y, *given: self.loss_and_gradients(seed, x, _held(held, given), y)
 
-        loss, *gradients = self._cached("step", make)(seed, x, y, *skips)
+        loss, *gradients = self._cached("step", make)(seed, x, y, *state.tensors)
         return loss, gradients
 
     def run_frozen(self, seed, x, skips: dict):
@@ -267,11 +266,6 @@ class TrainingStep:
     def _names(self, prefix: str) -> list[str]:
         return [name for name in self.variables if name.startswith(prefix)]
 
-    def _whole(self, indices: list[int], tensors) -> dict:
-        """Representations over their whole level, as `Network.run_units` takes them."""
-        lengths = [self.layout.units[index].skip_length for index in indices]
-        return {i: (t, Span.whole(n)) for i, t, n in zip(indices, tensors, lengths, strict=True)}
-
     def _cached(self, key, make):
         def switched():
             function = make()
@@ -286,3 +280,8 @@ class TrainingStep:
 
     def _tensor(self, y):
         return self.predictor.tensor(y) if isinstance(y, np.ndarray) else y
+
+
+def _held(held: Sequence[tuple[int, Span]], tensors) -> dict:
+    """Representations as `Network.run_units` takes them: unit index to (tensor, what it covers)."""
+    return {index: (tensor, span) for (index, span), tensor in zip(held, tensors, strict=True)}
