@@ -2,6 +2,7 @@
 
 import logging
 import random
+import tracemalloc
 
 import pytest
 from genome_files import random_sequence, write_fasta
@@ -168,3 +169,21 @@ def test_bases_are_looked_up_beyond_the_ends(genome):
     assert genome.text("chr1", 28, 33) == "CGTNN"
     assert genome.text("chr1", 40, 43) == genome.text("chr1", -9, -6) == "NNN"
     assert genome.text("chr1", 23, 27) == "ACGT"
+
+
+def test_memory_does_not_grow_with_the_number_of_alleles(tmp_path, genome, monkeypatch):
+    monkeypatch.setattr("kipoi_borzoi.variants.alleles._REMEMBERED", 100)
+    text = random_sequence(400, 5)
+
+    def peak(total):
+        records = [("chr2", 1 + n % 400, f"id{n}", text[n % 400], "ACGT".replace(text[n % 400], "")[n % 3]) for n in range(total)]
+        source = AlleleSource(VcfReader(write_vcf(tmp_path / f"{total}.vcf", records)), genome)
+        del records
+        tracemalloc.start()
+        assert source.survey().total == total
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    peak(10)
+    assert peak(8000) < peak(1000) + 50_000
