@@ -235,7 +235,9 @@ def convolve(x, kernel, dilation_rate: int, frame: int | None):
 
         return _framed_conv(x, kernel, dilation_rate, frame), gradient
 
-    return convolved(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel))
+    # Keras leaves a variable a variable, which a function with a gradient of its own may not read.
+    x, kernel = (tf.convert_to_tensor(ops.convert_to_tensor(one)) for one in (x, kernel))
+    return convolved(x, kernel)
 
 
 def _plain_conv(x, kernel, dilation_rate: int):
