@@ -97,6 +97,7 @@ def _shown_log():
 
 @contextlib.contextmanager
 def limited_to(positions: tuple[int, int] | None):
+    """Let kipoi_interpret's ``Mutation`` mutate and return only these positions, 0-based half-open; None for all."""
     if positions is None:
         yield
         return
