@@ -14,8 +14,14 @@ MAX_LINE = 1 << 20
 """Longest line, in characters: a bound on memory for files that are not what they seem."""
 
 
-def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
+def read_lines(path: str | os.PathLike, max_line: int = MAX_LINE) -> Iterator[tuple[int, str]]:
     """Yield the lines of a UTF-8 text file, gzip and bgzip compression found by content.
+
+    Parameters
+    ----------
+    path : path
+    max_line : int
+        Longest line to accept, in characters.
 
     Yields
     ------
@@ -25,7 +31,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
     Raises
     ------
     InputError
-        When the file is missing, empty, truncated, damaged, not text or has a line over `MAX_LINE`.
+        When the file is missing, empty, truncated, damaged, not text or has a line over ``max_line``.
     """
     compressed = read_head(path).startswith(GZIP_MAGIC)
     check_eof_marker(path)
@@ -33,10 +39,10 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
     try:
         # utf-8-sig: a byte-order mark, as spreadsheets write it, must not become part of the first field
         with (gzip.open if compressed else open)(path, "rt", encoding="utf-8-sig") as handle:
-            while line := handle.readline(MAX_LINE + 1):
+            while line := handle.readline(max_line + 1):
                 number += 1
-                if len(line) > MAX_LINE:
-                    raise InputError(f"{path}, line {number}: longer than the limit of {MAX_LINE} characters")
+                if len(line) > max_line:
+                    raise InputError(f"{path}, line {number}: longer than the limit of {max_line} characters")
                 if "\0" in line:
                     raise InputError(f"{path}, line {number}: holds a NUL byte, so this is not a text file")
                 yield number, line.rstrip("\r\n")

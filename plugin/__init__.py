@@ -10,10 +10,15 @@ import importlib
 from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
-    ["adapters", "dataloaders", "demo", "errors", "genome", "inference", "kipoi_compat", "kipoi_tools", "model", "model_group", "network", "sequence", "tracks", "training", "variants", "veff2", "zoo"]
+    [
+        "adapters", "dataloaders", "demo", "errors", "evaluation", "genome", "inference", "kipoi_compat", "kipoi_tools",
+        "model", "model_group", "network", "scoring", "sequence", "simulation", "tracks", "training", "variants", "veff2",
+        "zoo",
+    ]  # fmt: skip
 )
 _FUNCTIONS = {
     "load_model": "kipoi_borzoi.zoo",
+    "score_variants": "kipoi_borzoi.scoring",
     "zoo_init": "kipoi_borzoi.zoo",
     "zoo_import": "kipoi_borzoi.zoo",
     "zoo_publish": "kipoi_borzoi.zoo",

@@ -67,3 +67,50 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.chrom}:{self.start}-{self.end}" + ("" if self.strand == "." else f"({self.strand})")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One allele of a VCF record, as written there.
+
+    Attributes
+    ----------
+    chrom : str
+        Contig name.
+    pos : int
+        1-based position of the first base of ``ref``.
+    ref, alt : str
+        What the genome has, and what stands there instead; ``alt`` may be anything that a VCF allows.
+    id : str
+        The record's ID, carried along; ``.`` for none. It is no key: it may be repeated or hold commas.
+
+    Raises
+    ------
+    InputError
+        When ``pos`` is negative or ``ref`` is empty.
+    """
+
+    chrom: str
+    pos: int
+    ref: str
+    alt: str
+    id: str = "."
+
+    def __post_init__(self):
+        if self.pos < 0:
+            raise InputError(f"variant {self}: the position is negative; positions are 1-based")
+        if not self.ref:
+            raise InputError(f"variant {self}: REF is empty; a VCF writes at least one base")
+
+    @property
+    def start(self) -> int:
+        """0-based position of the first base of ``ref``."""
+        return self.pos - 1
+
+    @property
+    def end(self) -> int:
+        """0-based position after the last base of ``ref``."""
+        return self.pos - 1 + len(self.ref)
+
+    def __str__(self) -> str:
+        return f"{self.chrom}:{self.pos}:{self.ref}:{self.alt}"

@@ -12,6 +12,7 @@ from kipoi_borzoi import kipoi_compat
 from kipoi_borzoi.adapters.directory import FILES, StoredAdapter, check_base, load_adapter
 from kipoi_borzoi.errors import InputError, ZooError
 from kipoi_borzoi.inference.gradients import input_gradient
+from kipoi_borzoi.inference.recent import recent_stems
 from kipoi_borzoi.inference.shared import shared_adapter, shared_predictor, trunk_hash_of
 from kipoi_borzoi.inference.views import check_view, view_gradient, view_of
 from kipoi_borzoi.kipoi_compat.veff import VariantEffects
@@ -142,6 +143,7 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         rc: bool = False,
         shifts: Sequence[int] = (0,),
         precision: str = "float32",
+        reuse: bool = True,
     ) -> np.ndarray:
         """Predict windows of DNA.
 
@@ -158,6 +160,9 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         shifts : sequence of int
             bp by which the sequence is moved (right when positive); predictions are averaged.
         precision : {'float32', 'mixed_bfloat16'}
+        reuse : bool
+            Whether a window that differs in a short stretch from one predicted lately takes the rest of
+            the stem from it; see `kipoi_borzoi.inference.recent`.
 
         Returns
         -------
@@ -178,6 +183,7 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
             "rc": rc,
             "shifts": shifts,
             "precision": precision,
+            "stems": recent_stems(reuse),
         }
         x = self.predictors[0].checked(single_input(x))
         result = None

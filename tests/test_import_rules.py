@@ -22,7 +22,7 @@ LEVELS = [
     {"inference"},
     {"variants", "training", "evaluation", "interpret"},
     {"model", "model_group", "zoo"},
-    {"demo", "kipoi_tools"},
+    {"demo", "simulation", "scoring", "kipoi_tools"},
     {"veff2"},
     {"cli"},
 ]

@@ -9,6 +9,7 @@ from network_cases import borzoi_like
 
 from kipoi_borzoi.errors import ConfigError, InputError, KipoiBorzoiError, ZooError
 from kipoi_borzoi.files import sha256_of_file
+from kipoi_borzoi.inference import recent
 from kipoi_borzoi.model import BorzoiModel
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.network.network import Network, named_weights, random_weights
@@ -66,6 +67,24 @@ def test_replicates_are_averaged(files, x):
     single = [model(files, weights=one).predict_on_batch(x) for one in files.weights]
     np.testing.assert_allclose(both, (single[0] + single[1]) / 2, rtol=1e-6)
     assert np.abs(single[0] - single[1]).max() > 0.01
+
+
+def test_near_windows_are_reused_unless_switched_off(files, x, monkeypatch):
+    monkeypatch.setattr(recent, "LEAST_BP", 0)
+    entry, alternative = model(files, weights=files.weights, view="sum"), x.copy()
+    alternative[:, 128] = np.roll(alternative[:, 128], 1, axis=-1)
+    recent.RECENT.clear()
+    entry.predict_on_batch(x, reuse=False)
+    monkeypatch.setenv("KIPOI_BORZOI_REUSE", "0")
+    plain = entry.predict_on_batch(alternative, rc=True)
+    assert recent.RECENT.nbytes == 0
+    monkeypatch.delenv("KIPOI_BORZOI_REUSE")
+    entry.predict_on_batch(x, rc=True)
+    kept = recent.RECENT.nbytes
+    np.testing.assert_allclose(entry.predict_on_batch(alternative, rc=True), plain, rtol=1e-5)
+    # Both replicates' windows on both strands were kept, and the alternatives, made from them, were not.
+    assert recent.RECENT.nbytes == kept > 0
+    recent.RECENT.clear()
 
 
 def test_transform_matters_for_sums_only(files, x):

@@ -17,11 +17,14 @@ GLOBAL = ["as published", "even separable projections", "two towers", "no positi
 class WholeRun:
     """Input, output and representation of every unit of a network, over the whole window."""
 
-    def __init__(self, name):
+    def __init__(self, name, changed=None):
         self.network = case_network(name)
         self.layout = self.network.layout
         self.inputs, self.outputs, self.skips = [], [], {}
-        x = keras.ops.convert_to_tensor(random_dna(self.layout.seq_length), dtype="float64")
+        x = random_dna(self.layout.seq_length)
+        if changed:
+            x[:, slice(*changed)] = 1 - x[:, slice(*changed)]
+        x = keras.ops.convert_to_tensor(x, dtype="float64")
         for index, unit in enumerate(self.layout.units):
             self.inputs.append(x)
             out, keep = Span.whole(unit.out_length), {index: Span.whole(unit.skip_length)}
@@ -131,3 +134,41 @@ def test_a_bin_of_the_published_order_of_blocks_needs_a_few_positions_of_what_is
 def test_bin_size_is_the_product_of_the_pooling(name, size):
     layout = case_network(name).layout
     assert (layout.bin_size, layout.stem_stride) == (size, 1)
+
+
+@pytest.mark.parametrize("name", [*LOCAL, *GLOBAL, "three convolutions"])
+def test_a_changed_stretch_of_the_sequence_changes_nothing_beyond_what_it_reaches(name):
+    run, random = WholeRun(name), np.random.default_rng(5)
+    layout, count = run.layout, len(run.layout.units)
+    changes = 0
+    for start in (0, layout.seq_length - 1, *random.integers(1, layout.seq_length - 6, 3)):
+        end = min(layout.seq_length, int(start) + int(random.integers(1, 6)))
+        other = WholeRun(name, changed=(int(start), end))
+        for index, reached in enumerate(layout.reached(0, count, Span(int(start), end, layout.seq_length))):
+            for before, after, span in (
+                (run.outputs[index], other.outputs[index], reached.out),
+                (run.representations[index], other.representations[index], reached.skip),
+            ):
+                differs = np.flatnonzero((before != after).any(axis=(0, 2)))
+                changes += differs.size
+                inside = set() if span is None else set(range(span.start, span.end))
+                assert set(differs.tolist()) <= inside
+    assert changes > 20
+
+
+def test_what_a_base_reaches_in_the_published_order_of_blocks():
+    layout = case_network("as published").layout
+    # Base 100 of 256: a kernel of 5 gives 98 to 102, bins 49 to 51; a kernel of 3, 48 to 52, bins 24 to 26;
+    # once more, 23 to 27, bins 11 to 13.
+    reached = layout.reached(0, layout.stem, Span(100, 101, 256))
+    assert [one.out for one in reached] == [Span(49, 52, 128), Span(24, 27, 64), Span(11, 14, 32)]
+    assert [one.skip for one in reached] == [Span(49, 52, 128), Span(48, 53, 128), Span(23, 28, 64)]
+    assert layout.reached(0, layout.stem + 1, Span(100, 101, 256))[-1].out == Span.whole(32)
+    # The places that tiles of the output own: neighbours of neighbours.
+    assert layout.owned(0, layout.stem, Span(11, 14, 32)) == {1: Span(44, 56, 128), 2: Span(22, 28, 64)}
+
+
+def test_a_change_that_is_cropped_away_reaches_nothing():
+    layout = case_network("crop between").layout  # conv_dna to 64 positions, 3 cropped at each end, ...
+    assert [one.out for one in layout.reached(0, 2, Span(0, 1, 128))] == [Span(0, 2, 64), None]
+    assert layout.reached(0, 2, Span(6, 7, 128))[-1].out == Span(0, 2, 58)

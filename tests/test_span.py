@@ -4,7 +4,17 @@ import itertools
 
 import pytest
 
-from kipoi_borzoi.network.span import Span, conv_input, conv_reach, pool_input, pool_offset, upsample_input
+from kipoi_borzoi.network.span import (
+    Span,
+    conv_input,
+    conv_reach,
+    conv_reached,
+    pool_input,
+    pool_offset,
+    pool_reached,
+    upsample_input,
+    upsample_reached,
+)
 
 
 def test_span_refuses_what_does_not_lie_on_the_level():
@@ -94,3 +104,32 @@ def test_every_span_equals_the_positions_counted_one_by_one(length):
             in_length = length * pool - missing
             read = existing([place for at in range(start, end) for place in bin_of(pool, in_length, at)], in_length)
             assert pool_input(out, pool, in_length) == Span(min(read), max(read) + 1, in_length)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 12])
+def test_what_a_stretch_reaches_equals_the_positions_counted_one_by_one(length):
+    def outputs(reads, out_length, given):
+        """First and last output that reads any position of ``given``, as a half-open pair."""
+        reached = [at for at in range(out_length) if any(given.start <= place < given.end for place in reads(at))]
+        return min(reached), max(reached) + 1
+
+    for start, end in itertools.combinations(range(length + 1), 2):
+        given = Span(start, end, length)
+        for kernel in range(1, 6):
+            reached = conv_reached(given, kernel)
+            assert (reached.start, reached.end) == outputs(lambda at, k=kernel: taps_of(k, 1, at), length, given)
+        for kernel, dilation in itertools.product((2, 3, 4), (2, 3)):  # what reads it lies within
+            reading = [at for at in range(length) for place in taps_of(kernel, dilation, at) if start <= place < end]
+            reached = conv_reached(given, kernel, dilation)
+            assert all(reached.start <= at < reached.end for at in reading)
+        for pool in (1, 2, 3, 5):
+            bins = -(-length // pool)
+            first, last = outputs(lambda at, p=pool: bin_of(p, length, at), bins, given)
+            assert pool_reached(given, pool) == Span(first, last, bins)
+        assert upsample_reached(given) == Span(2 * start, 2 * end, 2 * length)
+
+
+def test_a_span_holds_what_lies_within():
+    assert Span(2, 6, 8).holds(Span(2, 6, 8)) and Span(2, 6, 8).holds(Span(3, 4, 8))
+    assert not Span(2, 6, 8).holds(Span(1, 4, 8)) and not Span(2, 6, 8).holds(Span(4, 7, 8))
+    assert not Span(2, 6, 8).holds(Span(3, 4, 9))

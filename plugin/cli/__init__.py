@@ -10,7 +10,10 @@ from kipoi_borzoi._version import __version__
 from kipoi_borzoi.errors import KipoiBorzoiError
 
 # One module per noun, each with `add_parser(nouns)`. They import what they run only when they run it.
-_NOUNS = ("adapter", "data", "demo", "doctor", "interpret", "veff", "veff2", "zoo")
+_NOUNS = (
+    "adapter", "background", "data", "demo", "doctor", "evaluate", "finetune", "interpret", "merge", "plot",
+    "score", "scorers", "simulate", "veff", "veff2", "zoo",
+)  # fmt: skip
 
 _EXAMPLES = """\
 examples:

@@ -45,7 +45,7 @@ def input_gradient(
     layout = predictor.layout(crop)
     backward = _Backward(predictor, layout, head)
     state = predictor.advance(predictor.begin(x), layout.stem, layout, "float32")
-    inputs, kept, trunk = backward.forward(predictor.tensor(x) if layout.stem == 0 else state.y, state.skips.values())
+    inputs, kept, trunk = backward.forward(predictor.tensor(x) if layout.stem == 0 else state.y, state.skips)
     coverage = ops.convert_to_numpy(predictor.head_of(trunk, head))
     upstream = predictor.tensor(coverage_gradient(coverage))
     y_gradient, skip_gradients = backward.through_units(inputs, kept, backward.through_head(trunk, upstream))
@@ -64,16 +64,18 @@ class _Backward:
     def forward(self, y, skips):
         """Run the units after the stem one by one, keeping what goes into each.
 
+        Parameters
+        ----------
+        y : (1, positions, channels) tensor
+        skips : dict of unit index to (representation, span)
+
         Returns
         -------
         inputs : dict of unit index to tensor
         kept : dict of unit index to (representation, span)
         trunk : (1, bins, width) tensor, before the last activation
         """
-        kept = {
-            index: (skip, Span.whole(self.layout.units[index].skip_length))
-            for index, skip in zip(self.layout.skips_out_of(0, self.layout.stem), skips, strict=True)
-        }
+        kept = dict(skips)
         if self.layout.stem in self.plan:
             unit = self.layout.units[self.layout.stem]
             span = self.plan[self.layout.stem].input
@@ -125,10 +127,8 @@ class _Backward:
         for tile, like in self.predictor.tiles(layout):
             given = tile_input(layout, tile)
             upstream = [gradient[:, tile.start : tile.end]]
-            for index in layout.skips_out_of(0, layout.stem):
-                factor = layout.units[index].skip_length // tile.length
-                skip = skip_gradients[index]
-                upstream.append(skip if tile.size == tile.length else skip[:, tile.start * factor : tile.end * factor])
+            for index, owned in layout.owned(0, layout.stem, tile).items():
+                upstream.append(skip_gradients[index][:, owned.start : owned.end])
             function = self.predictor.cached(
                 ("stem gradient", layout, like),
                 lambda like=like: _vjp(self.predictor.tile_function(layout, like)),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
 from keras import ops
@@ -46,13 +47,24 @@ class State:
         The next unit to run.
     y : (n, positions, channels) tensor
         Its input; an array before the first unit.
-    skips : dict of unit index to tensor
-        Representations over their whole level that later units add.
+    skips : dict of unit index to (tensor, Span)
+        Representations that later units add, each with the stretch of its level that is held (at least
+        what they need of it; a pass itself holds the whole level).
     """
 
     unit: int
     y: object
     skips: dict
+
+    @property
+    def held(self) -> tuple[tuple[int, Span], ...]:
+        """Which stretch of which representation is held."""
+        return tuple((index, span) for index, (_, span) in self.skips.items())
+
+    @property
+    def tensors(self) -> list:
+        """The representations, in the order of `held`."""
+        return [tensor for tensor, _ in self.skips.values()]
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ class Options:
     rc : bool
     shifts : tuple of int
     precision : str
+    bins : (n,) int32 or None
+        Bins that the head computes, in the order wanted; None for all.
     """
 
     head: str | None
@@ -79,6 +93,7 @@ class Options:
     rc: bool
     shifts: tuple[int, ...]
     precision: str
+    bins: np.ndarray | None = None
 
     def passes(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
         """Yield the sequences of every pass that is averaged, and whether they are reverse complements."""
@@ -88,15 +103,30 @@ class Options:
             if self.rc:
                 yield reverse_complement(moved), True
 
-    @staticmethod
-    def restored(coverage: np.ndarray, reverse: bool) -> np.ndarray:
-        """Put the bins of a reversed prediction back in order."""
+    def rows(self, reverse: bool) -> np.ndarray | None:
+        """The bins that the head computes in one pass, filled up to a power of two, so that few programs serve all."""
+        if self.bins is None:
+            return None
+        rows = self.layout.bins - 1 - self.bins if reverse else self.bins
+        return np.pad(rows, (0, (1 << (len(rows) - 1).bit_length()) - len(rows)), mode="edge").astype(np.int32)
+
+    def restored(self, coverage: np.ndarray, reverse: bool) -> np.ndarray:
+        """Put the bins of a prediction in the order wanted."""
+        if self.bins is not None:
+            return coverage[:, : len(self.bins)]
         return coverage[:, ::-1] if reverse else coverage
 
     def mean(self, total: np.ndarray) -> np.ndarray:
         """The mean over all passes, from their sum."""
         passes = len(self.shifts) * (2 if self.rc else 1)
         return total if passes == 1 else total / total.dtype.type(passes)
+
+
+class Stems(Protocol):
+    """Gives the state of windows (n, seq_length, 4) after as many units as it knows."""
+
+    def state(self, predictor: Predictor, x: np.ndarray, layout: Layout, precision: str) -> State:
+        """The state to go on from."""
 
 
 class Predictor:
@@ -158,6 +188,7 @@ class Predictor:
         rc: bool = False,
         shifts: Sequence[int] = (0,),
         precision: str = "float32",
+        stems: Stems | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Predict coverage, a few windows at a time.
 
@@ -178,6 +209,8 @@ class Predictor:
         shifts : sequence of int
             bp by which the sequence is moved (right when positive); predictions are averaged.
         precision : {'float32', 'mixed_bfloat16'}
+        stems : Stems, optional
+            Where the stem's states come from, such as `kipoi_borzoi.inference.recent`; None computes them.
 
         Yields
         ------
@@ -195,12 +228,13 @@ class Predictor:
         for start in range(0, len(x), self.micro_batch):
             total = None
             for moved, reverse in options.passes(x[start : start + self.micro_batch]):
-                coverage = options.restored(self.finish(self.begin(moved), options, reverse), reverse)
+                state = self.begin(moved) if stems is None else stems.state(self, moved, options.layout, precision)
+                coverage = options.restored(self.finish(state, options, reverse), reverse)
                 total = coverage if total is None else total + coverage
             yield start, options.mean(total)
 
-    def prepared(self, head, tracks, crop, strand_pair, rc, shifts, precision) -> Options:
-        """Check the options of `batches`; see there."""
+    def prepared(self, head, tracks, crop, strand_pair, rc, shifts, precision, bins=None) -> Options:
+        """Check the options of `batches`, see there, and of `Options`."""
         units = self.units(head)
         tracks = _checked_tracks(tracks, units)
         if precision not in PRECISIONS:
@@ -208,7 +242,13 @@ class Predictor:
         if not len(shifts):
             raise InputError("shifts is empty; give at least one, such as 0")
         other = _other_strand(strand_pair, units, tracks) if rc else None
-        return Options(head, tracks, other, self.layout(crop), rc, tuple(shifts), precision)
+        layout = self.layout(crop)
+        return Options(head, tracks, other, layout, rc, tuple(shifts), precision, _checked_bins(bins, layout.bins))
+
+    @cached_property
+    def base(self) -> Predictor:
+        """The predictor of the network itself under the same GELU, with its compiled programs."""
+        return self if type(self.sites) is Sites else Predictor(self.network, Sites(self.sites.gelu), self.tile_bp)
 
     @property
     def micro_batch(self) -> int:
@@ -271,11 +311,10 @@ class Predictor:
             last = stem if deep else next(shallow, stem)
             state = self._through_tiles(state, last, layout, precision, DEEP_FACTOR if deep else 1)
         if state.unit < unit:
-            key = ("units", layout, state.unit, unit, tuple(state.skips), precision)
-            function = self.cached(key, lambda: self._units_function(layout, state.unit, unit, list(state.skips)), precision)
-            y, *kept = function(self._as_tensor(state.y), *state.skips.values())
-            names = [*state.skips, *layout.skips_out_of(state.unit, unit)]
-            state = State(unit, y, dict(zip(names, kept, strict=True)))
+            key = ("units", layout, state.unit, unit, state.held, precision)
+            function = self.cached(key, lambda: self._units_function(layout, state.unit, unit, state.held), precision)
+            y, *kept = function(self._as_tensor(state.y), *state.tensors)
+            state = State(unit, y, {**state.skips, **_whole_skips(layout, layout.skips_out_of(state.unit, unit), kept)})
         return state
 
     def finish(self, state: State, options: Options, reverse: bool = False) -> np.ndarray:
@@ -285,12 +324,14 @@ class Predictor:
         other strand is computed.
         """
         layout, head, precision = options.layout, options.head, options.precision
-        tracks = options.other if reverse else options.tracks
+        tracks, rows = options.other if reverse else options.tracks, options.rows(reverse)
         state = self.advance(state, max(state.unit, layout.stem), layout, precision)
-        columns = [] if tracks is None else [ops.convert_to_tensor(tracks, dtype="int32")]
-        key = ("rest", layout, state.unit, tuple(state.skips), head, tracks is None, precision)
-        function = self.cached(key, lambda: self._rest_function(layout, state.unit, list(state.skips), head), precision)
-        return ops.convert_to_numpy(function(self._as_tensor(state.y), *state.skips.values(), *columns))
+        chosen = {name: index for name, index in (("tracks", tracks), ("rows", rows)) if index is not None}
+        unit, held, names = state.unit, state.held, tuple(chosen)
+        key = ("rest", layout, unit, held, head, names, precision)
+        function = self.cached(key, lambda: self._rest_function(layout, unit, held, head, names), precision)
+        indices = [ops.convert_to_tensor(index, dtype="int32") for index in chosen.values()]
+        return ops.convert_to_numpy(function(self._as_tensor(state.y), *state.tensors, *indices))
 
     def _as_tensor(self, y):
         return self.tensor(y) if isinstance(y, np.ndarray) else y
@@ -299,12 +340,28 @@ class Predictor:
         """Run local units, tile by tile (``factor`` times as long as usual) of the output of unit ``last - 1``."""
         first, parts = state.unit, []
         for tile, like in self.tiles(layout, first, last, factor):
-            given = tile_input(layout, tile, first, last)
-            key = ("tile", layout, first, last, like, precision)
-            function = self.cached(key, lambda like=like: self.tile_function(layout, like, first, last), precision)
-            parts.append(function(self._as_tensor(state.y[:, given.start : given.end])))
+            parts.append(self.tile(state.y, layout, tile, like, precision, first, last))
         y, *skips = (ops.concatenate(part, axis=1) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
-        return State(last, y, {**state.skips, **dict(zip(layout.skips_out_of(first, last), skips, strict=True))})
+        return State(last, y, {**state.skips, **_whole_skips(layout, layout.skips_out_of(first, last), skips)})
+
+    def tile(self, y, layout: Layout, tile: Span, like: Span, precision: str, first: int = 0, last: int | None = None):
+        """Compute one tile of the output of unit ``last - 1`` by the compiled function of the tile ``like``.
+
+        Parameters
+        ----------
+        y : (n, positions, channels) array or tensor
+            The whole input of unit ``first``.
+        like : Span
+            As long as ``tile``; where one of them touches an end of the window, the same tile.
+
+        Returns
+        -------
+        (output, representation, ...) : the representations over what `Layout.owned` gives, in that order
+        """
+        given = tile_input(layout, tile, first, last)
+        key = ("tile", layout, first, last, like, precision)
+        function = self.cached(key, lambda: self.tile_function(layout, like, first, last), precision)
+        return function(self._as_tensor(y[:, given.start : given.end]))
 
     def tiles(self, layout: Layout, first: int = 0, last: int | None = None, factor: int = 1) -> Iterator[tuple[Span, Span]]:
         """Cut the output of the local units ``first`` to ``last`` (exclusive) into tiles.
@@ -316,19 +373,18 @@ class Predictor:
         length, stride = layout.units[last - 1].out_length, layout.stride(last)
         size = length if self.tile_bp is None else max(1, factor * self.tile_bp // stride)
         inner = Span(size, 2 * size, length) if 2 * size <= length else None
-        reaches_in = inner is None or tile_input(layout, inner, first, last).start == 0
+        reaches_in = inner is None or touches(layout, inner, first, last)[0]
         if layout.seq_length % stride or reaches_in or length <= 2 * size:
             yield Span.whole(length), Span.whole(length)
             return
-        in_length = layout.units[first].in_length
         for start in range(0, length, size):
             tile = Span(start, min(start + size, length), length)
-            yield tile, inner if 0 < start and tile_input(layout, tile, first, last).end < in_length else tile
+            yield tile, inner if 0 < start and not touches(layout, tile, first, last)[1] else tile
 
     def tile_function(self, layout: Layout, tile: Span, first: int = 0, last: int | None = None):
         """The function for one tile: input of unit ``first`` to (output, representation, representation, ...)."""
         last = layout.stem if last is None else last
-        keep = _tile_skips(layout, tile, first, last)
+        keep = layout.owned(first, last, tile)
 
         def run(x):
             skips: dict = {}
@@ -337,36 +393,43 @@ class Predictor:
 
         return run
 
-    def _units_function(self, layout: Layout, first: int, last: int, indices: list[int]):
-        """The function for whole units: (input, representations...) to (output, representations...)."""
+    def _units_function(self, layout: Layout, first: int, last: int, held: tuple[tuple[int, Span], ...]):
+        """The function for whole units: (input, representations...) to (output, new representations...)."""
         kept = layout.skips_out_of(first, last)
         keep = {index: Span.whole(layout.units[index].skip_length) for index in kept}
 
         def run(y, *given_skips):
-            skips = _whole_skips(layout, indices, given_skips)
+            skips = _held_skips(held, given_skips)
             out, given = Span.whole(layout.units[last - 1].out_length), Span.whole(layout.units[first].in_length)
             y = self.network.run_units(y, first, last, out, skips, self.sites, keep=keep, given=given, layout=layout)
-            return (y, *given_skips, *(skips[index][0] for index in kept))
+            return (y, *(skips[index][0] for index in kept))
 
         return run
 
-    def _rest_function(self, layout: Layout, first: int, indices: list[int], head: str | None):
-        """The function for everything from unit ``first`` on: (input, representations..., [tracks]) to coverage."""
+    def _rest_function(
+        self, layout: Layout, first: int, held: tuple[tuple[int, Span], ...], head: str | None, names: tuple[str, ...]
+    ):
+        """The function for everything from unit ``first`` on: (input, representations..., indices...) to coverage.
+
+        ``names`` says which indices are given: tracks, rows.
+        """
 
         def run(y, *rest):
-            skips = _whole_skips(layout, indices, rest)
-            tracks = rest[len(indices)] if len(rest) > len(indices) else None
+            skips = _held_skips(held, rest)
+            indices = dict(zip(names, rest[len(held) :], strict=True))
             if first < len(layout.units):
                 out, given = Span.whole(layout.bins), Span.whole(layout.units[first].in_length)
                 y = self.network.run_units(
                     y, first, len(layout.units), out, skips, self.sites, given=given, layout=layout
                 )
-            return self.apply_head(y, head, tracks)
+            return self.apply_head(y, head, **indices)
 
         return run
 
-    def apply_head(self, y, head: str | None, tracks=None):
-        """The coverage that a head makes of the trunk's output before its last activation."""
+    def apply_head(self, y, head: str | None, tracks=None, rows=None):
+        """The coverage that a head makes of the trunk's output before its last activation, for some tracks and bins."""
+        if rows is not None:
+            y = ops.take(y, rows, axis=1)
         y = activate(y, self.sites.activation(self.config.activation))
         return (self.sites.head or self.network.head(head)).forward(y, self.sites, tracks)
 
@@ -396,26 +459,23 @@ def _layout_with_crop(config, crop: int) -> Layout:
 def tile_input(layout: Layout, tile: Span, first: int = 0, last: int | None = None) -> Span:
     """The stretch of the input of unit ``first`` that a tile of the output of unit ``last - 1`` depends on."""
     last = layout.stem if last is None else last
-    return layout.spans(first, last, tile, _tile_skips(layout, tile, first, last))[0].input
+    return layout.spans(first, last, tile, layout.owned(first, last, tile))[0].input
 
 
-def _tile_skips(layout: Layout, tile: Span, first: int, last: int) -> dict[int, Span]:
-    """The stretch of each representation that belongs to a tile, by unit."""
-    skips = {}
-    for index in layout.skips_out_of(first, last):
-        length = layout.units[index].skip_length
-        factor = length // tile.length
-        whole = tile.size == tile.length
-        skips[index] = Span.whole(length) if whole else Span(tile.start * factor, tile.end * factor, length)
-    return skips
+def touches(layout: Layout, tile: Span, first: int, last: int) -> tuple[bool, bool]:
+    """Whether what a tile depends on reaches the start, and the end, of any level on the way."""
+    inputs = [spans.input for spans in layout.spans(first, last, tile, layout.owned(first, last, tile))]
+    return any(span.start == 0 for span in inputs), any(span.end == span.length for span in inputs)
+
+
+def _held_skips(held: tuple[tuple[int, Span], ...], tensors) -> dict:
+    """Representations and their spans, as `Network.run_units` takes them."""
+    return {index: (tensor, span) for (index, span), tensor in zip(held, tensors, strict=False)}
 
 
 def _whole_skips(layout: Layout, indices: list[int], tensors) -> dict:
-    """Representations over their whole level, as `Network.run_units` takes them."""
-    return {
-        index: (tensor, Span.whole(layout.units[index].skip_length))
-        for index, tensor in zip(indices, tensors, strict=False)
-    }
+    """Representations over their whole level."""
+    return _held_skips(tuple((index, Span.whole(layout.units[index].skip_length)) for index in indices), tensors)
 
 
 def _checked_tracks(tracks, units: int) -> np.ndarray | None:
@@ -428,6 +488,19 @@ def _checked_tracks(tracks, units: int) -> np.ndarray | None:
     outside = array[(array < 0) | (array >= units)]
     if outside.size:
         raise InputError(f"track {outside[0]} does not exist: the head has tracks 0 to {units - 1}")
+    return array.astype(np.int32)
+
+
+def _checked_bins(bins, count: int) -> np.ndarray | None:
+    """Check a choice of bins."""
+    if bins is None:
+        return None
+    array = np.asarray(bins)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
+        raise InputError(f"bins must be a list of one or more indices of bins, got {bins!r}")
+    outside = array[(array < 0) | (array >= count)]
+    if outside.size:
+        raise InputError(f"bin {outside[0]} does not exist: there are bins 0 to {count - 1}")
     return array.astype(np.int32)
 
 

@@ -20,7 +20,15 @@ from kipoi_borzoi.network.config import (
     TransformerTower,
     UnetConv,
 )
-from kipoi_borzoi.network.span import Span, conv_input, pool_input, upsample_input
+from kipoi_borzoi.network.span import (
+    Span,
+    conv_input,
+    conv_reached,
+    pool_input,
+    pool_reached,
+    upsample_input,
+    upsample_reached,
+)
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,38 @@ class Layout:
             out = spans.input
         return result[::-1]
 
+    def reached(self, first: int, last: int, changed: Span) -> list[Reached]:
+        """Work forward from a changed stretch of the input of unit ``first``: which positions may change with it.
+
+        Returns
+        -------
+        list of Reached, one per unit of ``first`` to ``last`` (exclusive); all else stays as it is. The units
+        take representations only from each other.
+        """
+        result: list[Reached] = []
+        out: Span | None = changed
+        for unit in self.units[first:last]:
+            added = None if unit.skip_from is None else result[unit.skip_from - first].skip
+            result.append(_reached(unit, out, added))
+            out = result[-1].out
+        return result
+
+    def owned(self, first: int, last: int, out: Span) -> dict[int, Span]:
+        """For every representation that later units add, the positions that stand at the place of ``out``.
+
+        Neighbouring stretches of the output of unit ``last - 1`` own neighbouring ones, and all of it owns all:
+        so that a level can be put together from tiles.
+        """
+        result, whole = {}, out.size == out.length
+        kept = self.skips_out_of(first, last)
+        for index in range(last - 1, first - 1, -1):
+            unit = self.units[index]
+            level = _level(unit, out)
+            if index in kept:
+                result[index] = Span.whole(unit.skip_length) if whole else level
+            out = _place_before(unit, out)
+        return {index: result[index] for index in kept}
+
 
 @dataclass(frozen=True)
 class UnitSpans:
@@ -190,6 +230,14 @@ class UnitSpans:
     out: Span
     skip_out: Span | None = None
     skip_input: Span | None = None
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a change of the input can change of a unit's output and of its representation; None for nothing."""
+
+    out: Span | None
+    skip: Span | None
 
 
 def _unrolled(trunk: tuple[Block, ...]):
@@ -268,3 +316,37 @@ def _unit_spans(unit: Unit, out: Span, skip_out: Span | None) -> UnitSpans:
         return UnitSpans(upsample_input(skip_input), out, skip_out, skip_input)
     crop = block.cropping
     return UnitSpans(Span(out.start + crop, out.end + crop, unit.in_length), out, skip_out)
+
+
+def _reached(unit: Unit, given: Span | None, added: Span | None) -> Reached:
+    """What changes of ``unit`` when ``given`` of its input and ``added`` of the representation it adds do."""
+    block = unit.block
+    if isinstance(block, UnetConv):
+        given = None if given is None else upsample_reached(given)
+        given = added if given is None else given.union(added)
+    if given is None:
+        return Reached(None, None)
+    if unit.is_global:
+        return Reached(Span.whole(unit.out_length), Span.whole(unit.skip_length))
+    if isinstance(block, Cropping):
+        start, end = max(given.start - block.cropping, 0), min(given.end - block.cropping, unit.out_length)
+        out = Span(start, end, unit.out_length) if start < end else None
+        return Reached(out, out)
+    level = conv_reached(given, block.kernel_size, getattr(block, "dilation_rate", 1))
+    out = pool_reached(level, getattr(block, "pool_size", 1))
+    return Reached(out, level if isinstance(block, ResTower) else out)
+
+
+def _level(unit: Unit, out: Span) -> Span:
+    """The positions of the representation of ``unit`` at the place of ``out``."""
+    return pool_input(out, unit.block.pool_size, unit.in_length) if isinstance(unit.block, ResTower) else out
+
+
+def _place_before(unit: Unit, out: Span) -> Span:
+    """The positions of the input of ``unit`` at the place of ``out``, without what convolutions read beside it."""
+    block = unit.block
+    if isinstance(block, UnetConv):
+        return upsample_input(out)
+    if isinstance(block, Cropping):
+        return Span(out.start + block.cropping, out.end + block.cropping, unit.in_length)
+    return pool_input(out, getattr(block, "pool_size", 1), unit.in_length)

@@ -38,6 +38,10 @@ class Span:
             return self
         return Span(min(self.start, other.start), max(self.end, other.end), self.length)
 
+    def holds(self, other: Span) -> bool:
+        """Whether ``other`` lies within this span."""
+        return self.start <= other.start and other.end <= self.end and self.length == other.length
+
     def clipped(self, start: int, end: int, length: int | None = None) -> Span:
         """The part of ``start`` to ``end`` that exists on a level of ``length`` (this one's by default)."""
         length = self.length if length is None else length
@@ -45,7 +49,7 @@ class Span:
 
     def offset_in(self, outer: Span) -> int:
         """Where this span begins inside ``outer``, which must hold it."""
-        if not (outer.start <= self.start and self.end <= outer.end and outer.length == self.length):
+        if not outer.holds(self):
             raise ValueError(f"{self} does not lie within {outer}")
         return self.start - outer.start
 
@@ -77,3 +81,20 @@ def pool_input(out: Span, pool_size: int, in_length: int) -> Span:
 def upsample_input(out: Span) -> Span:
     """Input span that repeating every position twice needs for the output span ``out``."""
     return Span(out.start // 2, -(-out.end // 2), out.length // 2)
+
+
+def conv_reached(given: Span, kernel_size: int, dilation_rate: int = 1) -> Span:
+    """Output span that a "same" convolution computes from any part of the input span ``given``: `conv_input` turned round."""
+    left, right = conv_reach(kernel_size, dilation_rate)
+    return given.clipped(given.start - right, given.end + left)
+
+
+def pool_reached(given: Span, pool_size: int) -> Span:
+    """Output span that "same" pooling computes from any part of the input span ``given``."""
+    offset = pool_offset(given.length, pool_size)
+    return Span((given.start + offset) // pool_size, (given.end - 1 + offset) // pool_size + 1, -(-given.length // pool_size))
+
+
+def upsample_reached(given: Span) -> Span:
+    """Output span that repeating every position twice makes of the input span ``given``."""
+    return Span(2 * given.start, 2 * given.end, 2 * given.length)

@@ -54,6 +54,9 @@ class AlleleRow:
         What else the user should know, in words; empty for nothing.
     padded : float
         Fraction of the window beyond the contig's ends (zeros); NaN when skipped.
+    record : int
+        0-based count of records in the input: the alleles of one record share it. Where it is not known
+        (-1), neighbours of one place, REF and ID count as one record.
     """
 
     number: int
@@ -65,6 +68,7 @@ class AlleleRow:
     status: str = SCORED
     detail: str = ""
     padded: float = float("nan")
+    record: int = -1
 
     @property
     def variant_id(self) -> str:
@@ -81,12 +85,15 @@ class GeneRow:
     allele : int
         Index of the allele within its chunk.
     gene_id, gene_name, strand : str
+    covered : float
+        Fraction of the gene's exonic bp that lie in the window predicted; below 1 the score is of a part of the gene.
     """
 
     allele: int
     gene_id: str
     gene_name: str = ""
     strand: str = "."
+    covered: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
