@@ -132,7 +132,7 @@ def runs(tmp_path_factory):
             row[rows[0].index("strand_pair")] = str(partner)
         parts["targets"].write_text("\n".join("\t".join(row) for row in rows) + "\n")
         zoo_import("lab/mine", **parts, head="human", zoo=folder / "zoo")
-        return program("runs", folder, HOME=str(folder / "home"))
+        return *program("runs", folder, HOME=str(folder / "home")), folder
 
 
 def close(found, expected, size=None):
@@ -144,7 +144,7 @@ def close(found, expected, size=None):
 @needs_veff
 class TestRuns:
     def test_all_fixes_are_applied_and_our_warnings_are_heard(self, runs):
-        found, text = runs
+        found, text, _ = runs
         assert set(found["fixes"]) <= set(EXPECTED) and "predict_alleles_of_our_models_together" in found["fixes"]
         assert not found["disabled"]
         assert text.count("differ by the prefix 'chr': 'chrscaffold_c'") >= 1
@@ -208,6 +208,52 @@ class TestRuns:
         assert (ours[rows, range(8)] == 0).all() and (ours != 0).sum() == 24
         assert np.array(maps["both strands"]).shape == (4, 8)
         assert maps["picture"] > 5000
+
+
+BAD_MAPS = {
+    "one number per track": ["lab/mine/coverage"],
+    "doesn't exist": ["lab/mind/sum"],
+    "expected CHROM:START-END": ["--region", "chr1"],
+    "which is 3,000 bp long": ["--region", "chr1:2995-3005"],
+    "expected at most 512 bp": ["--region", "chr1:1001-1600"],
+    "contig 'chr9' is not in": ["--region", "chr9:1-5"],
+    "unknown track 'none'": ["--tracks", "none"],
+    "unknown score 'SED'; known for this entry: logSED, diff, ref, alt": ["--score", "SED"],
+    "ends in one of .png .svg .pdf": ["--plot", "picture.xyz"],
+    "there is no folder": ["--out", "nowhere/map.h5"],
+    "nothing to write": ["--out", ""],
+}
+
+
+@needs_veff
+def test_maps_that_cannot_be_made_are_refused_in_one_line(runs, tmp_path):
+    folder = Path(runs[2])
+    program = """
+import json, os, sys
+from kipoi_borzoi.cli import main
+cases = json.loads(sys.argv[1])
+for message, words in cases.items():
+    print("CASE " + message, file=sys.stderr, flush=True)
+    assert main(words) == 1, message
+"""
+    cases = {}
+    for message, change in BAD_MAPS.items():
+        options = {"--region": "chr1:1501-1502", "--tracks": "human0", "--score": "diff", "--out": "map.h5", "--plot": ""}
+        entry = change[0] if len(change) == 1 else "lab/mine/sum"
+        options.update([change] if len(change) == 2 else [])
+        words = [word for name, value in options.items() if value for word in (name, value)]
+        cases[message] = ["veff", "map", entry, "--fasta", str(folder / "genome.fa"), *words]
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(cases)], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "HOME": str(folder / "home"), "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers = done.stderr.split("CASE ")[1:]
+    assert len(answers) == len(BAD_MAPS)
+    for message, answer in zip(BAD_MAPS, answers, strict=True):
+        errors = [line for line in answer.splitlines() if line.startswith("kipoi-borzoi: error:")]
+        assert len(errors) == 1 and message in errors[0] and "fault of the program" not in errors[0], answer
+    assert not list(tmp_path.iterdir())
 
 
 def test_importing_and_loading_our_model_leaves_kipoi_veff_and_kipois_log_alone():

@@ -17,8 +17,8 @@ def add_parser(nouns) -> None:
         verbs,
         "grad",
         "gradient of an entry's output with respect to the sequence",
-        "Write gradients (dataset grads, beside inputs and metadata). All options are kipoi_interpret's: --help lists\n"
-        "them. --filter_idx takes the index of a track, or a slice such as [0:4].",
+        "Write gradients (dataset grads, beside inputs and metadata). All options are kipoi_interpret's:\n"
+        "`kipoi-borzoi interpret grad ENTRY --help` lists them. --filter_idx takes the index of a track, or a slice such as [0:4].",
         """
         kipoi-borzoi interpret grad Borzoi/human/rep0/logsum --source borzoi -f 1870 \\
             --dataloader_args intervals_file=regions.bed fasta_file=hg38.fa --batch_size 1 -o grads.h5
@@ -30,7 +30,7 @@ def add_parser(nouns) -> None:
         "ism",
         "in-silico mutagenesis",
         "Predict every base at every position (dataset scores: windows x positions x 4 x scores x tracks). All options\n"
-        "but --positions are kipoi_interpret's: --help lists them.",
+        "but --positions are kipoi_interpret's: `kipoi-borzoi interpret ism ENTRY --help` lists them.",
         """
         kipoi-borzoi interpret ism Borzoi/human/rep0/logsum --source borzoi --model_input seq --positions 262134 262154 \\
             --dataloader_args intervals_file=regions.bed fasta_file=hg38.fa --batch_size 4 -o ism.h5

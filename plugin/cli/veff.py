@@ -50,6 +50,8 @@ def _map(args) -> None:
         raise InputError("nothing to write: give --out, --plot or both")
     for path in filter(None, (args.out, args.plot)):
         check_output(path, (args.fasta,))
+    if args.plot and not args.plot.endswith(veff.PICTURES):
+        raise InputError(f"{args.plot}: expected a name that ends in one of {' '.join(veff.PICTURES)}")
     region = veff.parse_region(args.region)
     model = veff.load_entry(args.model, args.source, args.rc)
     tracks = args.tracks

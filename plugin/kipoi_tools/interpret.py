@@ -19,6 +19,7 @@ from kipoi_borzoi import kipoi_compat
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.files import atomic_write
 from kipoi_borzoi.kipoi_tools.checks import check_output
+from kipoi_borzoi.kipoi_tools.entries import get_model, unknown_entries
 
 INSTALL = "pip install --no-deps kipoi_interpret==0.1.2"
 
@@ -62,7 +63,7 @@ def run(command: str, arguments: Sequence[str], positions: tuple[int, int] | Non
     asks_for_help = {"-h", "--help"} & set(arguments)
     if command == "grad" and not asks_for_help and not {"-l", "--layer", "--final_layer"} & set(arguments):
         arguments.append("--final_layer")  # the entries have no other
-    with limited_to(positions), _shown_log(), _whole_outputs(arguments) as arguments:
+    with unknown_entries(), limited_to(positions), _shown_log(), _whole_outputs(arguments) as arguments:
         cli.command_functions[command](command, arguments)
 
 
@@ -96,6 +97,7 @@ def _shown_log():
 
 @contextlib.contextmanager
 def limited_to(positions: tuple[int, int] | None):
+    """Let kipoi_interpret's ``Mutation`` mutate and return only these positions, 0-based half-open; None for all."""
     if positions is None:
         yield
         return
@@ -157,14 +159,13 @@ def gradient_x_input(
         The number of windows.
     """
     kipoi_interpret()
-    import kipoi
     from kipoi.writers import HDF5BatchWriter
     from kipoi_interpret.importance_scores import get_importance_score
 
     if Path(output).suffix not in (".h5", ".hdf5"):
         raise InputError(f"{output}: expected a name that ends in .h5")
     check_output(output)
-    model = kipoi.get_model(entry, source=source)
+    model = get_model(entry, source)
     loader = model.default_dataloader(**dataloader_args)
     method = get_importance_score("grad*input")(model, filter_idx=filter_idx, avg_func=avg_func)
     with atomic_write(output) as temporary:

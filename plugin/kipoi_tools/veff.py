@@ -19,12 +19,14 @@ from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.files import atomic_write
 from kipoi_borzoi.genome import Interval
+from kipoi_borzoi.kipoi_tools.entries import get_model
 from kipoi_borzoi.sequence import BASES, one_hot, reverse_complement
 
 INSTALL = (
     "pip install PyVCF3 cyvcf2 pybedtools 'intervaltree<3' deepdish shapely descartes seaborn matplotlib"
     " && pip install --no-deps kipoi_veff==0.3.1"
 )
+PICTURES = (".png", ".svg", ".pdf")
 CHUNK_BYTES = 2**26  # mutants that are handed to the model at a time
 
 
@@ -47,9 +49,7 @@ def kipoi_veff():
 def load_entry(entry: str, source: str, both_strands: bool = False):
     """Load an entry for `mutation_map`, kipoi_veff first."""
     kipoi_veff()
-    import kipoi
-
-    model = kipoi.get_model(entry, source=source, with_dataloader=False)
+    model = get_model(entry, source, with_dataloader=False)
     model.postprocessing["variant_effects"].use_rc = both_strands
     return model
 
@@ -111,10 +111,11 @@ def mutation_map(
             )
         window = region.resize(length)
         bases = genome.fetch(window)
-    functions = tool.scores.get_scoring_fns(model, list(scores))
-    missing = [name for name in scores if name not in functions]
+    known = tool.scores.get_avail_scoring_fns(model)[2]
+    missing = [name for name in scores if name not in known]
     if missing:
-        raise InputError(f"unknown score {missing[0]!r} for this entry: diff, ref, alt, and logSED for view sum")
+        raise InputError(f"unknown score {missing[0]!r}; known for this entry: {', '.join(known)}")
+    functions = tool.scores.get_scoring_fns(model, list(scores))
     chosen = model.tracks if tracks is None else model.tracks.select(tracks)
     offset = region.start - window.start
     places = [(row, base) for row in range(region.length) for base in range(4) if bases[offset + row] in BASES]
@@ -189,7 +190,7 @@ def draw_map(plotter, path: str | os.PathLike, score: str, track: str) -> None:
     plotter.plot_mutmap(0, "seq", score, track, ax=axes)
     axes.set_title(f"{track}, {score}", fontsize=9)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix.lstrip(".") or None, dpi=150)
+        figure.savefig(temporary, format=Path(path).suffix.lstrip("."), dpi=150)
     plt.close(figure)
 
 
