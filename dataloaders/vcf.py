@@ -82,8 +82,8 @@ class VcfReader:
     Raises
     ------
     InputError
-        While reading: a file that is missing, empty, truncated or no VCF; a record without five columns, of
-        other columns than the header, or with a POS that is no number; with the line.
+        While reading: a file that is missing, empty, truncated or no VCF, or changes while it is in use; a record
+        without five columns, of other columns than the header, or with a POS that is no number; with the line.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -91,10 +91,17 @@ class VcfReader:
         self.contigs: dict[str, VcfContig] = {}
         self.reference: str | None = None
         self._is_bcf = _is_bcf(self.path)
+        self._identity = _identity(self.path)
         self._reported = False
 
     def __iter__(self) -> Iterator[VcfRecord]:
-        return self._bcf_records() if self._is_bcf else self._text_records()
+        self._check_unchanged()
+        yield from self._bcf_records() if self._is_bcf else self._text_records()
+        self._check_unchanged()
+
+    def _check_unchanged(self) -> None:
+        if _identity(self.path) != self._identity:
+            raise InputError(f"{self.path}: the file changed while it was in use")
 
     def _text_records(self) -> Iterator[VcfRecord]:
         columns = lines = 0
@@ -179,7 +186,9 @@ class VcfReader:
         check_eof_marker(self.path)
         number = 0
         try:
-            with _without_index_message(), pysam.VariantFile(str(self.path)) as handle:
+            with _without_index_message():
+                opened = pysam.VariantFile(str(self.path))
+            with opened as handle:
                 self._read_bcf_header(handle.header)
                 for number, record in enumerate(handle, start=1):
                     yield VcfRecord(
@@ -192,6 +201,14 @@ class VcfReader:
     def _read_bcf_header(self, header) -> None:
         for line in str(header).splitlines():
             self._read_meta(line)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextlib.contextmanager

@@ -10,7 +10,11 @@ import importlib
 from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
-    ["adapters", "attributing", "dataloaders", "demo", "drivers", "errors", "genome", "inference", "interpret", "kipoi_compat", "model", "model_group", "motif_discovery", "motif_editing", "network", "provenance", "scoring", "sequence", "tracks", "variants", "zoo"]
+    [
+        "adapters", "attributing", "dataloaders", "demo", "drivers", "errors", "evaluation", "genome", "inference", "interpret",
+        "kipoi_compat", "kipoi_tools", "model", "model_group", "motif_discovery", "motif_editing", "network", "provenance",
+        "scoring", "sequence", "simulation", "tracks", "training", "variants", "veff2", "zoo",
+    ]  # fmt: skip
 )
 _FUNCTIONS = {
     "attribute": "kipoi_borzoi.attributing",

@@ -26,3 +26,7 @@ class ZooError(KipoiBorzoiError):
 
 class DownloadError(KipoiBorzoiError):
     """A remote file could not be fetched whole, or is not the file it should be."""
+
+
+class TrainingError(KipoiBorzoiError):
+    """A training run cannot go on, or cannot be continued from where it stands."""

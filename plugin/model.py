@@ -15,6 +15,7 @@ from kipoi_borzoi.inference.gradients import input_gradient
 from kipoi_borzoi.inference.recent import recent_stems
 from kipoi_borzoi.inference.shared import shared_adapter, shared_predictor, trunk_hash_of
 from kipoi_borzoi.inference.views import check_view, view_gradient, view_of
+from kipoi_borzoi.kipoi_compat.veff import VariantEffects
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.tracks import check_transform, read_tracks
 from kipoi_borzoi.zoo.sources import Source, locate
@@ -113,6 +114,14 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
             check_base(adapter, self.adapter, trunk_hash_of(predictor.network), str(_listed(weights)[0]))
             self.predictors = [shared_adapter(predictor, self.adapter.adapter, merge)]
         self._schema = None
+        self._postprocessing = {"variant_effects": VariantEffects(view)}
+        kipoi_compat.mend_loaded_tools()
+
+    @property
+    def postprocessing(self):
+        """What kipoi_veff asks for before anything else: the input it may mutate, and how."""
+        kipoi_compat.mend_loaded_tools()
+        return self._postprocessing
 
     @property
     def schema(self):
@@ -248,6 +257,7 @@ class BorzoiModel(BaseModel, GradientMixin, LayerActivationMixin):
         -------
         (windows, seq_length, 4) float32
         """
+        kipoi_compat.mend_loaded_tools()
         if layer is not None or selected_fwd_node is not None or pre_nonlinearity or not final_layer:
             raise InputError(
                 "input_grad differentiates the entry's own output only:"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kipoi_borzoi.errors import InputError
-from kipoi_borzoi.files import sha256_of_file
+from kipoi_borzoi.zoo.hashes import remembered_sha256
 
 
 def loaded_models(models: str | Sequence[str] | Mapping[str, object], zoo: str | os.PathLike | None = None) -> dict[str, object]:
@@ -65,4 +65,4 @@ def _tracks_hash(tracks) -> str:
 
 def describe_file(path: str | os.PathLike) -> dict:
     """A file's name without its folder, and its content's SHA-256."""
-    return {"name": Path(path).name, "sha256": sha256_of_file(path)}
+    return {"name": Path(path).name, "sha256": remembered_sha256(path)}

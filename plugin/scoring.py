@@ -6,8 +6,10 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kipoi_borzoi._version import __version__
@@ -16,6 +18,7 @@ from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.dataloaders.gtf import read_gtf
 from kipoi_borzoi.dataloaders.vcf import VcfReader
 from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.genome import Interval
 from kipoi_borzoi.provenance import describe_file, describe_model, loaded_models
 from kipoi_borzoi.variants.alleles import (
     DUPLICATE,
@@ -29,6 +32,7 @@ from kipoi_borzoi.variants.alleles import (
 )
 from kipoi_borzoi.variants.columns import Contrast, Table, make_table, read_contrasts
 from kipoi_borzoi.variants.genes import EXON_BINS, GeneSet
+from kipoi_borzoi.variants.options import Options
 from kipoi_borzoi.variants.polyadenylation import read_sites
 from kipoi_borzoi.variants.results import Chunk
 from kipoi_borzoi.variants.scores import (
@@ -43,7 +47,9 @@ from kipoi_borzoi.variants.scores import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from kipoi_borzoi.variants.background import Background
     from kipoi_borzoi.variants.engine import Engine
+    from kipoi_borzoi.variants.header import Summary
 
 MAX_INDEL_FRACTION = 1 / 4
 """Part of the window that an allele may remove or insert at most."""
@@ -65,12 +71,15 @@ class Scoring:
     engine : Engine
     provenance : dict
         Models and hashes of their weights, files and hashes, options, version; what JSON can hold.
+    background : Background or None
+        What quantiles are taken from.
     """
 
     source: AlleleSource
     survey: Survey
     engine: Engine
     provenance: Mapping
+    background: Background | None = None
 
     @property
     def table(self) -> Table:
@@ -102,11 +111,23 @@ class Scoring:
     @property
     def key(self) -> str:
         """SHA-256 over all that decides the scores."""
-        return hashlib.sha256(json.dumps(self.provenance, sort_keys=True).encode()).hexdigest()
+        return _key(self.provenance)
+
+    @property
+    def background_provenance(self) -> dict:
+        """What a background must have been made with as well: models, and the options that change a score."""
+        options = ("rc", "shifts", "indels", "window", "exon_bins", "precision", "separate", "contrasts")
+        return {"models": self.provenance["models"], "options": {name: self.provenance["options"][name] for name in options}}
+
+    @property
+    def background_key(self) -> str:
+        """SHA-256 over `background_provenance`."""
+        return _key(self.background_provenance)
 
     def chunks(self, first: int = 0, last: int | None = None) -> Iterator[Chunk]:
         """Score the alleles ``first`` to ``last`` (excluded) of the input, both at ends of chunks; see `Engine.chunks`."""
-        return self.engine.chunks(self.source, first, last)
+        chunks = self.engine.chunks(self.source, first, last)
+        return chunks if self.background is None else map(self.background.add_quantiles, chunks)
 
 
 def score_variants(
@@ -171,6 +192,7 @@ def prepare_scoring(
     precision: str = "float32",
     regions: str | os.PathLike | None = None,
     max_mismatch: float = MAX_MISMATCH,
+    background: str | os.PathLike | None = None,
     zoo: str | os.PathLike | None = None,
 ) -> Scoring:
     """Check an input to its end, load the models and make ready to score.
@@ -199,7 +221,7 @@ def prepare_scoring(
     separate : bool
         Keep models with the same tracks apart.
     specificity, rc, shifts, indels, window, precision
-        See `kipoi_borzoi.variants.engine.Options`.
+        See `kipoi_borzoi.variants.options.Options`.
     max_indel : int
         bp that an allele may remove or insert; at most a quarter of the window.
     exon_bins : {'overlap', 'majority'}
@@ -208,6 +230,8 @@ def prepare_scoring(
         BED; alleles elsewhere do not belong to the input.
     max_mismatch : float
         Stop where a larger fraction of REF alleles (of 20 or more) differs from the FASTA.
+    background : path, optional
+        Made by `write_background` for the same models and options; gives quantiles.
     zoo : path, optional
         Where names are looked up; by default the zoo registered as Kipoi source ``borzoi``, else the packaged one.
 
@@ -217,8 +241,6 @@ def prepare_scoring(
         Unknown scorers, tracks, models or options; an input that cannot be read whole, lies on other contigs or is
         of another genome.
     """
-    from kipoi_borzoi.variants.engine import Engine, Options
-
     scorers, gene_scorers = _chosen_scorers(scores, genes is not None)
     if polya is not None and genes is None:
         raise InputError("polyadenylation sites are given, but no genes that they belong to")
@@ -235,12 +257,16 @@ def prepare_scoring(
     _report(survey, vcf)
     annotation = _gene_set(genes, genome, polya, exon_bins) if gene_scorers else None
     loaded = loaded_models(models, zoo)
+    from kipoi_borzoi.variants.engine import Engine  # TensorFlow comes in only where an input has passed
+
     engine = Engine(make_table(loaded, tracks, contrasts, separate), genome, options, annotation)
     limit = int(engine.length * MAX_INDEL_FRACTION)
     if limit < max_indel:
         source = AlleleSource(source.vcf, genome, Rules(limit, beds))
-        survey = source.survey(max_mismatch)
-    files = {"vcf": vcf, "fasta": fasta, "genes": genes, "polya": polya, "regions": regions}
+        if (lower := source.survey(max_mismatch)) != survey:
+            survey = lower
+            _report(survey, vcf)
+    files = {"vcf": vcf, "fasta": fasta, "genes": genes, "polya": polya, "regions": regions, "background": background}
     provenance = {
         "software": f"kipoi-borzoi {__version__}",
         "models": [describe_model(name, model) for name, model in loaded.items()],
@@ -253,7 +279,140 @@ def prepare_scoring(
             "max_indel": min(max_indel, limit), "exon_bins": exon_bins, "precision": precision,
         },
     }  # fmt: skip
-    return Scoring(source, survey, engine, provenance)
+    scoring = Scoring(source, survey, engine, provenance)
+    if background is None:
+        return scoring
+    from kipoi_borzoi.variants.background import load_background
+
+    distributions = load_background(
+        background, scoring.background_key, engine.table.columns, scoring.scorers, gene_scorers, scoring.background_provenance
+    )
+    return replace(scoring, background=distributions)
+
+
+def write_background(
+    models: str | Sequence[str] | Mapping[str, object],
+    fasta: str | os.PathLike,
+    out: str | os.PathLike,
+    vcf: str | os.PathLike | None = None,
+    simulate: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+    **options,
+) -> Summary:
+    """Write the distribution of each score per track over common variants, or over simulated ones near genes.
+
+    Parameters
+    ----------
+    models, fasta, **options
+        See `prepare_scoring`.
+    out : path
+        An HDF5 file.
+    vcf : path, optional
+        The variants; else ``simulate``.
+    simulate : int, optional
+        How many single-base variants to draw near the genes of ``genes``; see `kipoi_borzoi.variants.simulate`.
+    seed : int
+        Of the draw.
+    force : bool
+        Replace ``out`` if it exists.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    KipoiBorzoiError
+        See `prepare_scoring`; or nothing could be scored, or ``out`` cannot be written.
+    """
+    from kipoi_borzoi.variants.background import build_background
+    from kipoi_borzoi.variants.simulate import simulated_snvs, write_snvs
+
+    if (vcf is None) == (simulate is None):
+        raise InputError("a background is made of the variants of a VCF or of simulated ones: give one of vcf and simulate")
+    if Path(out).exists() and not force:
+        raise InputError(f"{out}: exists; give --force to replace it, or another name")
+    with tempfile.TemporaryDirectory() as folder:
+        if vcf is None:
+            if options.get("genes") is None:
+                raise InputError("simulated variants lie near genes: give an annotation (genes)")
+            reader = FastaReader(fasta)
+            genes = [Interval(gene.chrom, gene.start, gene.end) for gene in read_gtf(options["genes"])]
+            vcf = Path(folder, f"simulated_{simulate}_seed_{seed}.vcf")
+            write_snvs(vcf, reader, simulated_snvs(reader, genes, simulate, seed))
+        scoring = prepare_scoring(models, vcf, fasta, **options)
+        provenance = {**scoring.background_provenance, "variants": scoring.provenance["files"]}
+        return build_background(
+            scoring.chunks(), out, scoring.table.columns, scoring.scorers, scoring.gene_scorers, provenance,
+            scoring.background_key, force,
+        )  # fmt: skip
+
+
+def draw_variant(
+    models: str | Sequence[str] | Mapping[str, object],
+    variant: str,
+    fasta: str | os.PathLike,
+    out: str | os.PathLike,
+    genes: str | os.PathLike | None = None,
+    zoom: int | None = None,
+    max_tracks: int = 6,
+    **options,
+) -> list[str]:
+    """Draw the predicted coverage of both alleles of a variant, their difference and the genes there.
+
+    Parameters
+    ----------
+    models, fasta, **options
+        See `prepare_scoring`.
+    variant : str
+        ``chrom:pos:ref:alt``, pos 1-based.
+    out : path
+        ``.png``, ``.svg`` or ``.pdf``.
+    genes : path, optional
+        GTF annotation.
+    zoom, max_tracks
+        See `kipoi_borzoi.variants.plot.plot_variant`.
+
+    Returns
+    -------
+    list of str
+        Names of the columns that are drawn.
+
+    Raises
+    ------
+    KipoiBorzoiError
+        See `prepare_scoring`; or the variant cannot be scored.
+    """
+    from kipoi_borzoi.variants.plot import plot_variant
+    from kipoi_borzoi.variants.windows import shared_window
+
+    parts = variant.rsplit(":", 3)  # a contig's name may hold colons
+    if len(parts) != 4 or not all(parts):
+        raise InputError(f"variant {variant!r}: expected chrom:pos:ref:alt, such as chr1:54490:G:A")
+    chrom, pos, ref, alt = parts
+    with tempfile.TemporaryDirectory() as folder:
+        vcf = Path(folder, "variant.vcf")
+        vcf.write_text(f"#CHROM\tPOS\tID\tREF\tALT\n{chrom}\t{pos}\t.\t{ref}\t{alt}\n", encoding="utf-8")
+        scoring = prepare_scoring(models, vcf, fasta, scores=["REF", "ALT"], **options)
+        (allele,) = scoring.source
+        if allele.change is None:
+            raise InputError(f"variant {variant}: {allele.row.status}: {REASONS[allele.row.status]} {allele.row.detail}".rstrip())
+        (chunk,) = scoring.chunks()
+    group = scoring.engine.groups[0]
+    window = shared_window([allele.change], group.length).output(group.crop, group.bins, group.bin_size)
+    near = [] if genes is None else GeneSet(read_gtf(genes), scoring.source.genome, str(genes)).overlapping(
+        window.contig, window.start, window.end
+    )  # fmt: skip
+    return plot_variant(
+        chunk.profiles["REF"][0], chunk.profiles["ALT"][0], scoring.table.columns, window.bin_size, window.start, chrom,
+        int(pos), near, out, alleles=(ref, alt), zoom=zoom, max_tracks=max_tracks,
+        title=", ".join(model["name"] for model in scoring.provenance["models"]),
+    )  # fmt: skip
+
+
+def _key(content: Mapping) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _chosen_scorers(names: Sequence[str] | None, with_genes: bool) -> tuple[tuple[Scorer, ...], tuple[Scorer, ...]]:

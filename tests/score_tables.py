@@ -61,7 +61,7 @@ def make_chunk(start, stop, columns=COLUMNS, scorers=SCORERS, gene_scorers=GENE_
     """Alleles ``start`` to ``stop``."""
     alleles = tuple(allele(number) for number in range(start, stop))
     genes = tuple(
-        GeneRow(place, gene, gene.replace("ENSG", "GEN"), "+-"[row.number % 2])
+        GeneRow(place, gene, gene.replace("ENSG", "GEN"), "+-"[row.number % 2], 1 / (1 + row.number))
         for place, row in enumerate(alleles)
         for gene in (genes_of(row.number) if gene_scorers else [])
     )

@@ -184,6 +184,15 @@ def test_replace(inputs, tmp_path):
     assert second.key != first.key
 
 
+def test_left_over_parts_are_removed(inputs, store, tmp_path):
+    """Killed between its last two steps, a build leaves its parts beside the complete store."""
+    shutil.copytree(store.path.parent, tmp_path / "store")
+    (tmp_path / "store" / "building").mkdir()
+    (tmp_path / "store" / "building" / "track00000.h5").write_text("x")
+    assert build(*inputs.arguments, tmp_path / "store", **OPTIONS).key == store.key
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["store.h5"]
+
+
 class Interrupt(Exception):
     pass
 
@@ -321,15 +330,15 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-@pytest.mark.parametrize("processes", [1, 2])
-def test_kill_minus_nine_and_continue(inputs, store, tmp_path, processes):
+@pytest.mark.parametrize(("processes", "how"), [(1, signal.SIGKILL), (2, signal.SIGKILL), (2, signal.SIGINT)])
+def test_stopped_and_continued(inputs, store, tmp_path, processes, how):
     out = tmp_path / "store"
     process = start(tmp_path, inputs, out, processes)
     work = out / "building"
     wait_for(lambda: (work / "track00000.h5").exists() or process.poll() is not None)
     workers = children(process.pid)
     assert len(workers) >= (2 if processes == 2 else 0)
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(how)
     process.communicate()
     wait_for(lambda: not any(map(alive, workers)))  # nothing outlives its parent
     assert not (out / "store.h5").exists()
@@ -399,7 +408,7 @@ except InputError as error:
         command = [sys.executable, "-c", program, str(limit), *map(str, inputs.arguments), str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1, (limit, done.stderr)
-        assert f"{out}: cannot be written" in done.stderr and "is the disk full" in done.stderr
+        assert f"{out}: cannot be written or read (File too large); is the disk full" in done.stderr
         assert not (out / "store.h5").exists()
     assert build(*inputs.arguments, out, **OPTIONS).key == store.key
 

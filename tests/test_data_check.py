@@ -8,10 +8,13 @@ from coverage_files import write_bigwig, write_targets
 from data_cases import write_sequences
 from genome_files import random_sequence, write_fasta
 
+from kipoi_borzoi.dataloaders.bed import read_bed_records
 from kipoi_borzoi.dataloaders.coverage import Recipe
 from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.genome import Interval
 from kipoi_borzoi.training.build import Sources, build
 from kipoi_borzoi.training.check import CODES, check_sources, check_store, fragment_unit
+from kipoi_borzoi.training.windows import fold_overlaps
 
 LENGTHS = {"chr1": 40000}
 GENES = [(2000, 6000, "+"), (9000, 13000, "-"), (20000, 25000, "+"), (31000, 36000, "-"), (24000, 26000, "-")]
@@ -46,7 +49,7 @@ def made(tmp_path_factory):
     write_bigwig(folder / "plus.bw", LENGTHS, reads(1, "+"))
     write_bigwig(folder / "minus.bw", LENGTHS, reads(2, "-"))
     write_targets(folder / "targets.txt", ROWS)
-    exons = [f"chr1\tx\texon\t{start + 1}\t{end}\t.\t{strand}\t.\tgene_id \"g\";\n" for start, end, strand in GENES]
+    exons = [f'chr1\tx\texon\t{start + 1}\t{end}\t.\t{strand}\t.\tgene_id "g";\n' for start, end, strand in GENES]
     (folder / "genes.gtf").write_text("#!comment\n" + "".join(exons))
     (folder / "genes.bed").write_text("".join(f"1\t{s}\t{e}\tg\t0\t{strand}\n" for s, e, strand in GENES))
     return folder
@@ -103,6 +106,21 @@ def test_swapped_strands(folder, tmp_path):
     assert findings["STRAND_SWAPPED", "rna+, rna-"].value == pytest.approx(finding.value, rel=1e-6)
 
 
+def test_no_opinion_on_strands_from_a_few_bins(folder):
+    for name in ("plus.bw", "minus.bw"):
+        few = np.full(40000, np.nan)
+        few[range(9500, 9500 + 320, 32)] = 1  # 10 bins in a gene of the - strand, each track
+        few[30000:30040] = 40
+        write_bigwig(folder / name, LENGTHS, {"chr1": few})
+    report = check_sources(sources(folder), Recipe(), genes=folder / "genes.gtf")
+    assert "STRAND_UNCLEAR" in {finding.code for finding in report.findings}  # 20 bins are enough
+    few[9500] = np.nan
+    write_bigwig(folder / "plus.bw", LENGTHS, {"chr1": few})
+    report = check_sources(sources(folder), Recipe(), genes=folder / "genes.gtf")
+    assert not {"STRAND_UNCLEAR", "STRAND_SWAPPED"} & {finding.code for finding in report.findings}
+    assert report.tracks[0]["sense"] is None
+
+
 def test_names_tell_the_strands(folder):
     """The reverse strand may come first; where names say nothing, the first counts as forward, and that is said."""
     rows = [("a.minus", "minus.bw", *ROWS[0][2:]), ("a.plus", "plus.bw", *ROWS[1][2:])]
@@ -143,7 +161,9 @@ def test_scale_that_does_not_fit_the_depth(folder, value, length, scale, proposa
 
 
 def test_scale_in_a_store(folder, tmp_path):
-    write_targets(folder / "targets.txt", [(*row[:4], scale, *row[5:]) for row, scale in zip(ROWS, (1000.0, 1e-5), strict=True)])
+    write_targets(
+        folder / "targets.txt", [(*row[:4], scale, *row[5:]) for row, scale in zip(ROWS, (1000.0, 1e-5), strict=True)]
+    )
     _, findings = built(folder, tmp_path / "store")
     assert set(findings) == {("SCALE", "rna+"), ("SCALE", "rna-"), ("PAIR_DIFFERS", "rna+, rna-")}
     large, small = findings["SCALE", "rna+"], findings["SCALE", "rna-"]
@@ -219,7 +239,10 @@ def test_folds_that_overlap(folder, tmp_path):
     rows = [("chr1", 0, 4096, "a"), ("chr1", 4000, 8096, "b"), ("chr1", 8096, 12192, "c"), ("chr1", 38000, 42096, "c")]
     write_sequences(folder / "sequences.bed", rows)
     findings = found(folder, genes=None)
-    assert findings["FOLD_OVERLAP", "a and b"].value == 96 and "chr1:4000-4096" in findings["FOLD_OVERLAP", "a and b"].message
+    assert (
+        findings["FOLD_OVERLAP", "a and b"].value == 96
+        and "chr1:4000-4096" in findings["FOLD_OVERLAP", "a and b"].message
+    )
     assert findings["PADDED", "sequences"].value == 1 and "by 2096 bp" in findings["PADDED", "sequences"].message
     assert set(findings) == {("FOLD_OVERLAP", "a and b"), ("PADDED", "sequences")}
     findings = found(folder, genes=None, crop_bp=64)  # the overlapping parts have no targets
@@ -232,6 +255,7 @@ def test_folds_that_overlap(folder, tmp_path):
     ("text", "message"),
     [
         ("chr1\tx\texon\t1\t10\t.\t.\t.\tx\n", "no stranded exon or gene"),
+        ("chr9\tx\texon\t1\t10\t.\t+\t.\tx\n", "none of its contigs .chr9. has a sequence of the data set .chr1."),
         ("chr1\tx\texon\tone\t10\t.\t+\t.\tx\n", "line 1: no GTF line"),
         ("", "the file is empty"),
     ],
@@ -248,3 +272,37 @@ def test_real_data_sets_pass(shared_data, tmp_path):
     for species in ("hg38", "mm10"):
         import_tfrecords(shared_data / "tiny" / species, tmp_path / species)
         assert check_store(tmp_path / species).problems == []
+
+
+def test_overlaps_equal_a_plain_count():
+    """Base by base, with sets."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        count, crop = int(rng.integers(2, 25)), int(rng.integers(0, 30))
+        starts = rng.integers(-20, 900, count)
+        intervals = [Interval(f"chr{rng.integers(1, 3)}", int(start), int(start) + 80) for start in starts]
+        folds = [f"f{rng.integers(0, 3)}" for _ in range(count)]
+        found = {overlap.folds: overlap for overlap in fold_overlaps(intervals, folds, ["f0", "f1", "f2"], crop)}
+        for pair in [("f0", "f1"), ("f0", "f2"), ("f1", "f2")]:
+            shared = []
+            for cut in (crop, 0):
+                bases = [
+                    {(i.chrom, place) for i, name in zip(intervals, folds, strict=True) if name == fold
+                     for place in range(i.start + cut, i.end - cut)}
+                    for fold in pair
+                ]  # fmt: skip
+                shared.append(len(bases[0] & bases[1]))
+            assert (pair in found) == (shared[1] > 0)
+            if pair in found:
+                assert [found[pair].target_bp, found[pair].window_bp] == shared
+
+
+def test_published_folds_share_no_targets(shared_data):
+    """Borzoi's own folds: made so that none shares a base with targets, although windows reach into one another."""
+    records = read_bed_records(shared_data / "borzoi" / "sequences_mouse.bed.gz", bed_columns=3)
+    crop = 163_840
+    intervals = [Interval(r.interval.chrom, r.interval.start - crop, r.interval.end + crop) for r in records]
+    folds = [record.extra[0] for record in records]
+    assert len(intervals) == 49369 and {interval.length for interval in intervals} == {524_288}
+    overlaps = fold_overlaps(intervals, folds, sorted(set(folds)), crop)
+    assert len(overlaps) > 20 and all(overlap.target_bp == 0 for overlap in overlaps)

@@ -11,7 +11,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import yaml
 from coverage_files import plain_target, write_targets
 from data_cases import BINS, CONTIGS, CROP, LENGTH, ROWS, WIDTH, WINDOWS, make_inputs, write_sequences
 from genome_files import one_hot_by_letter, window
@@ -123,28 +122,13 @@ def test_coverage_that_is_not_there(made, tmp_path):
 
 
 def write_component(folder):
-    """A dataloader.yaml as entries have it, with the loader's own argument descriptions."""
-    described = {
-        name: {"doc": argument.doc, "type": argument.type, "optional": argument.optional}
-        for name, argument in SeqCoverageDl.args.items()
-    }
-    for name, value in OPTIONS.items():
-        described[name]["default"] = value
-    schema = {
-        "inputs": {"name": "seq", "shape": f"({LENGTH}, 4)", "doc": "DNA", "special_type": "DNASeq",
-                   "associated_metadata": "ranges"},
-        "targets": {"name": "coverage", "shape": f"({BINS}, 4)", "doc": "coverage"},
-        "metadata": {"ranges": {"type": "GenomicRanges", "doc": "windows"}},
-    }  # fmt: skip
-    component = {
-        "type": "Dataset",
-        "defined_as": "kipoi_borzoi.dataloaders.SeqCoverageDl",
-        "args": described,
-        "info": {"doc": "windows and coverage", "authors": [{"name": "somebody"}]},
-        "output_schema": schema,
-    }
+    """The dataloader.yaml of the guide, with the lengths of these examples."""
+    guide = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text()
+    text = guide.split("```yaml\n")[1].split("```")[0]
+    for of_borzoi, here in [("163840", CROP), ("524288", LENGTH), ("6144", BINS)]:
+        text = text.replace(of_borzoi, str(here))
     folder.mkdir()
-    (folder / "dataloader.yaml").write_text(yaml.safe_dump(component, sort_keys=False))
+    (folder / "dataloader.yaml").write_text(text)
     return folder
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kipoi_borzoi.errors import InputError
-from kipoi_borzoi.genome import Interval
+from kipoi_borzoi.genome import Interval, Variant
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,15 @@ def test_unknown_strand_is_refused():
 def test_text_of_an_interval():
     assert str(Interval("chr1", 3, 9)) == "chr1:3-9"
     assert str(Interval("chr1", 3, 9, "-")) == "chr1:3-9(-)"
+
+
+def test_a_variant_knows_where_its_reference_bases_lie():
+    variant = Variant("chr1", 10, "ACG", "A", "rs1")
+    assert (variant.start, variant.end, str(variant)) == (9, 12, "chr1:10:ACG:A")
+
+
+def test_a_variant_without_place_or_reference_is_refused():
+    with pytest.raises(InputError, match="chr1:-1:A:C: the position is negative"):
+        Variant("chr1", -1, "A", "C")
+    with pytest.raises(InputError, match="REF is empty"):
+        Variant("chr1", 1, "", "C")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kipoi_borzoi import kipoi_compat
+from kipoi_borzoi.kipoi_compat.writers import FIXES
 
 HAS_ZARR_2 = importlib.util.find_spec("zarr") is not None and int(importlib.metadata.version("zarr")[0]) < 3
 
@@ -84,7 +85,7 @@ def use_drop_foreign_writer_options(writers, folder):
     return (folder / "out.tsv").read_text().splitlines()
 
 
-USES = {fix.__name__: globals()[f"use_{fix.__name__}"] for fix in kipoi_compat.FIXES}
+USES = {fix.__name__: globals()[f"use_{fix.__name__}"] for fix in FIXES}
 
 
 def report(folder):
@@ -92,9 +93,9 @@ def report(folder):
     from kipoi import writers
 
     outcomes = {}
-    for fix in kipoi_compat.FIXES:
+    for fix in FIXES:
         importlib.reload(writers)
-        for other in kipoi_compat.FIXES:
+        for other in FIXES:
             if other is not fix:
                 other(writers)
         (folder / fix.__name__).mkdir()
@@ -160,7 +161,7 @@ def test_narrow_rows_keep_kipois_chunks(writers, tmp_path):
 def test_row_wider_than_the_cap_is_its_own_chunk(writers, tmp_path, monkeypatch):
     import h5py
 
-    monkeypatch.setattr(kipoi_compat, "MAX_CHUNK_BYTES", 100)
+    monkeypatch.setattr(kipoi_compat.writers, "MAX_CHUNK_BYTES", 100)
     writer = writers.HDF5BatchWriter(str(tmp_path / "wide.h5"))
     for value in range(3):
         writer.batch_write({"preds": np.full((1, 50), value, dtype=np.float32)})
@@ -235,6 +236,7 @@ def test_our_warnings_are_seen_through_kipois_logging():
     code = """
 import logging, kipoi.__main__  # sets up the logging of the kipoi command
 from kipoi_borzoi import kipoi_compat
+from kipoi_borzoi.kipoi_compat.writers import FIXES
 if {apply}:
     kipoi_compat.apply()
     kipoi_compat.apply()

@@ -135,7 +135,10 @@ def test_an_equal_sequence_and_two_distant_changes(uncompiled, stems):
     predictor = Predictor(network)
     x = random_window(4096)
     reference = Reference([Member(predictor)], x)
-    assert np.array_equal(reference.altered(x.astype(np.float32))[0], reference.coverage()[0])
+    equal = reference.altered(x.astype(np.float32))[0]
+    assert np.array_equal(equal, reference.coverage()[0])
+    equal += 1  # a copy, which may be written to
+    assert np.array_equal(equal, reference.coverage()[0] + 1)
     stems["tiles"].clear()
     alternative = changed(changed(x, 700), 3000)
     got = reference.altered(alternative)[0][0]
@@ -241,6 +244,41 @@ def test_tracks_crop_and_the_bytes_that_are_held(uncompiled):
     assert reference.nbytes == 1024 * 4 + 4 * (128 * 8 + 314 * 6 + 160 * 8) + 4 * 312 * 2
     with pytest.raises(ValueError, match="read-only"):
         reference.coverage()[0][:] = 0
+
+
+def test_an_adapter_may_leave_the_base_at_any_unit(uncompiled):
+    network = make_network(NETWORKS["as published"], dtype="float32")
+    plain, x = Predictor(network), random_window(1024)
+    y = changed(x, 512)
+    expected = plain.predict(y[None], crop=100)[0]
+    for unit in range(len(network.units) + 1):
+        predictor = Predictor(network)
+        predictor.first_unit = unit
+        assert close(Reference([Member(predictor)], x, crop=100).altered(y)[0][0], expected)
+
+
+def test_a_network_without_a_global_unit_is_run_in_full(uncompiled, stems):
+    network = make_network(make_params(CONV_DNA, TOWER, CONV_NAC, seq_length=512), dtype="float32")
+    predictor, x = Predictor(network), random_window(512)
+    reference = Reference([Member(predictor)], x)
+    for y in (x, changed(x, 200), changed(x, 256, 256)):
+        assert close(reference.altered(y)[0][0], np.asarray(network(y[None].astype(np.float32)))[0])
+    assert reference.nbytes == 2 * 512 * 4 and not stems["tiles"]
+
+
+def test_only_the_bins_that_are_asked_for(uncompiled):
+    network = make_network(NETWORKS["as published"], dtype="float32")
+    member = Member(Predictor(network), strand_pair=PAIR)
+    x = random_window(1024)
+    y = changed(x, 512)
+    whole, options = Reference([member], x, rc=True), {"rc": True, "bins": [250, 3, 505, 4, 0]}
+    some = Reference([member], x, **options)
+    assert close(some.coverage()[0], whole.coverage()[0][:, options["bins"]])
+    assert close(some.altered(y)[0], whole.altered(y)[0][:, options["bins"]])
+    with pytest.raises(InputError, match="bin 506 does not exist: there are bins 0 to 505"):
+        Reference([member], x, bins=[506])
+    with pytest.raises(InputError, match="one or more indices of bins"):
+        Reference([member], x, bins=[])
 
 
 def test_differences_are_stretches_in_order():

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 
 import h5py
@@ -22,7 +23,7 @@ from score_tables import (
     make_chunk,
 )
 
-from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.errors import InputError, KipoiBorzoiError
 from kipoi_borzoi.variants import writers
 from kipoi_borzoi.variants.header import Header, describe_scorers
 from kipoi_borzoi.variants.output import write_scores
@@ -68,6 +69,7 @@ def check_tidy(table, rows):
         assert (found.variant_id, found.chrom, found.pos) == (row.variant_id, row.chrom, row.pos)
         assert (found.ref, found.alt, found.id, found.status) == (row.ref, row.alt, row.id, row.status)
         assert found.detail == row.detail if row.detail else pd.isna(found.detail) or found.detail == ""
+        assert found.covered == 1 / (1 + row.number) if gene else pd.isna(found.covered)
         assert found.padded == row.padded or (pd.isna(found.padded) and np.isnan(row.padded))
         for value, wanted in zip((found.gene_id, found.track, found.scorer), (gene, track, scorer), strict=True):
             assert value == wanted or (wanted is None and pd.isna(value))
@@ -88,7 +90,7 @@ def test_tidy_tables_hold_every_number(tmp_path, suffix):
     table = pd.read_parquet(path) if suffix == ".parquet" else read_tsv(path)
     assert list(table) == [
         "variant_id", "chrom", "pos", "ref", "alt", "id", "status", "detail", "padded", "gene_id", "gene_name", "strand",
-        "track", "scorer", "score", "sd", "quantile",
+        "covered", "track", "scorer", "score", "sd", "quantile",
     ]  # fmt: skip
     check_tidy(table, expected())
     assert [path.name for path in tmp_path.iterdir()] == [path.name]
@@ -165,6 +167,16 @@ def test_calico_layout(tmp_path):
         skipped = [row.status != SCORED for row in rows]
         np.testing.assert_array_equal(np.isnan(file["SUM"][()]).all(axis=1), skipped)
         assert json.loads(file.attrs["provenance"]) == PROVENANCE and file.attrs["complete"]
+
+
+def test_one_long_allele_does_not_make_a_file_of_padding(tmp_path):
+    rows = [allele(number) for number in range(N)]
+    rows[8] = rows[8].__class__(**{**vars(rows[8]), "ref": "ACGT" * 50_000, "status": "TOO_LONG"})
+    chunk = make_chunk(0, N, gene_scorers=())
+    write(tmp_path / "x.h5", gene_scorers=(), chunks=lambda *_: iter([chunk.__class__(tuple(rows), chunk.scores)]))
+    assert (tmp_path / "x.h5").stat().st_size < 200_000  # of 10 MB of padding
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert [value.decode() for value in file["ref_allele"]] == [row.ref for row in rows]
 
 
 def test_calico_layout_equals_the_recorded_one(tmp_path, shared_data):
@@ -247,12 +259,12 @@ def test_anndata(tmp_path):
     data[data.obs.status == SCORED].copy().write_h5ad(tmp_path / "y.h5ad")  # anndata can take it on
 
 
-@pytest.mark.filterwarnings("ignore:Observation names are not unique")
 def test_anndata_with_genes_has_an_observation_for_each(tmp_path):
     anndata = pytest.importorskip("anndata")
     write(tmp_path / "x.h5ad")
     data = anndata.read_h5ad(tmp_path / "x.h5ad")
     assert data.n_obs == N + sum(len(genes_of(number)) for number in range(N))
+    assert data.obs_names.is_unique and list(data.obs_names)[1:4] == ["chr1:107:A:G", "chr1:107:A:G:ENSG2", "chr1:114:A:T"]
     for number, gene, track, scorer, mean, sd, _ in expected():
         row = data[(data.obs.variant_id == allele(number).variant_id) & (data.obs.gene_id == (gene or ""))]
         assert row.n_obs == 1
@@ -289,6 +301,8 @@ def test_vcf_has_one_value_for_each_alt(tmp_path):
                 genes = [i for i, gene in enumerate(chunk.genes) if gene.allele == number]
                 if genes:
                     assert record.info["KB_GENE"][place].split("&") == [chunk.genes[i].gene_id for i in genes]
+                    covered = [float(text) for text in record.info["KB_GENE_COVERED"][place].split("&")]
+                    assert covered == [chunk.genes[i].covered for i in genes]
                     found = np.array(record.info["KB_GENE_logSED_ENCFF1"][place].split("&"), np.float32)
                     np.testing.assert_array_equal(found, chunk.gene_scores["logSED"].mean[genes, 0])
             else:
@@ -441,7 +455,7 @@ def test_where_all_are_skipped_each_still_has_its_row(tmp_path, suffix):
             assert np.isnan(file["SUM" if suffix == ".h5" else "layers/SUM"][()]).all()
 
 
-def test_names_and_limits_of_formats_are_checked_first(tmp_path):
+def test_names_and_limits_of_formats_are_checked_first(tmp_path, monkeypatch):
     for name, message in (
         ("x.csv", "its suffix names no format; known: .tsv, .tsv.gz, .parquet, .h5, .h5ad, .vcf.gz$"),
         ("x.vcf", "a VCF is written compressed and indexed: .vcf.gz"),
@@ -450,6 +464,9 @@ def test_names_and_limits_of_formats_are_checked_first(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             write(tmp_path / name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(KipoiBorzoiError, match=r"pip install 'kipoi-borzoi\[parquet\]'"):
+        write(tmp_path / "x.parquet")
     many = tuple(Column(f"t{number}") for number in range(6000))
     with pytest.raises(InputError, match="12000 INFO keys, more than 10000"):
         write(tmp_path / "x.vcf.gz", columns=many, gene_scorers=())
@@ -458,3 +475,37 @@ def test_names_and_limits_of_formats_are_checked_first(tmp_path):
     with pytest.raises(InputError, match="column 'a' is there twice"):
         write(tmp_path / "x.h5", columns=(Column("a"), Column("a")))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bcftools_reads_filters_and_splits_the_vcf(tmp_path):
+    """As bundled with pysam: values by key, a filter on a score, and records split into one ALT each."""
+    from pysam import bcftools
+
+    path = str(tmp_path / "x.vcf.gz")
+    write(path, contigs={"chr1": 1000, "chr2": 1000})
+    chunk = make_chunk(0, N)
+    mean = chunk.scores["SUM"].mean[:, 0]
+    split = bcftools.norm("-m-any", path)
+    (tmp_path / "split.vcf").write_text(split)
+    rows = bcftools.query("-f", "%POS\t%ALT\t%INFO/KB_STATUS\t%INFO/KB_SUM_ENCFF1\n", str(tmp_path / "split.vcf")).splitlines()
+    assert len(rows) == N
+    for row, allele_row, score in zip(rows, chunk.alleles, mean, strict=True):
+        pos, alt, status, value = row.split("\t")
+        assert (int(pos), alt, status) == (allele_row.pos, allele_row.alt, allele_row.status)
+        assert value == "." if np.isnan(score) else float(value) == pytest.approx(score, rel=1e-5)
+    kept = bcftools.query("-i", "INFO/KB_SUM_ENCFF1 > 0.5", "-f", "%POS\n", str(tmp_path / "split.vcf")).split()
+    assert [int(pos) for pos in kept] == [row.pos for row, score in zip(chunk.alleles, mean, strict=True) if score > 0.5]
+
+
+def test_bcftools_annotates_another_vcf_with_scores(tmp_path):
+    from pysam import bcftools
+
+    path = str(tmp_path / "x.vcf.gz")
+    write(path)
+    own = tmp_path / "own.vcf"
+    lines = ["##fileformat=VCFv4.2", "##contig=<ID=chr1>", "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
+    own.write_text("\n".join([*lines, "chr1\t170\tmine\tA\tT,G\t.\t.\t."]) + "\n")
+    text = bcftools.annotate("-a", path, "-c", "INFO/KB_SUM_ENCFF1", pysam.tabix_index(str(own), preset="vcf"))
+    found = re.search(r"KB_SUM_ENCFF1=([^;\s]+)", text.splitlines()[-1])[1].split(",")
+    mean = make_chunk(0, N).scores["SUM"].mean[:, 0]
+    assert [float(value) for value in found] == pytest.approx([mean[11], mean[10]], rel=1e-5)  # in the order of its ALTs

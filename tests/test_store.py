@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
 import h5py
@@ -224,6 +226,7 @@ def test_shapes_that_do_not_fit(tmp_path, layout, values):
         ({"crop_bp": 168}, "leaves -2 bp"),
         ({"crop_bp": -1}, "expected positive numbers"),
         ({"transform": "newer"}, "unknown transform 'newer'"),
+        ({"tracks": some_tracks(strand_pair=[1, 0, 2, 3, 7])}, "'t4' .index 4. is stranded, but its partner"),
         ({"example_folds": ["train"] * 5}, "6 sequences, but 5 folds"),
         ({"example_folds": ["train"] * 5 + [""]}, "has no fold"),
         ({"intervals": [Interval("chr1", 0, LENGTH)] * 5 + [Interval("chr1", 0, 333)]}, "sequence 5 .* is 333 bp long"),
@@ -321,3 +324,8 @@ def test_a_changed_byte_in_a_chunk_is_found(store, name):
     with pytest.raises(InputError, match=r"example 3 \(chr2:250-584\) cannot be read, the file is damaged"):
         reopened.targets(3) if name == "targets" else reopened.sequence(3)
     assert reopened.targets(2).shape == (BINS, 5) and reopened.sequence(2).shape == (LENGTH, 4)
+
+
+def test_reading_needs_neither_keras_nor_kipoi():
+    code = "import sys, kipoi_borzoi.training.store; sys.exit(bool({'tensorflow', 'keras', 'kipoi'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -76,6 +76,17 @@ def test_the_shared_part_is_run_once(members, monkeypatch):
     assert all(first >= stem for predictor, first, _ in calls if predictor is not base)
 
 
+def test_compiled_programs_outlive_the_call(members):
+    x = np.eye(4, dtype=np.float32)[np.random.default_rng(16).integers(0, 4, (1, 512))]
+    chosen = [members[1], members[2]]  # linear, lora
+    bases = [Together(chosen)._bases["tanh"] for _ in range(2)]
+    assert bases[0] is bases[1] and Together(members)._bases["tanh"] is members[0].predictor
+    Together(chosen).predict(x)
+    programs = {id(one): set(one._compiled) for one in (bases[0], *(member.predictor for member in chosen))}
+    Together(chosen).predict(x)
+    assert all(set(one._compiled) == programs[id(one)] for one in (bases[0], *(member.predictor for member in chosen)))
+
+
 def test_tracks_of_each_member_are_its_own(members):
     x = np.eye(4, dtype=np.float32)[np.random.default_rng(15).integers(0, 4, (1, 512))]
     chosen = [Member(members[0].predictor, tracks=[3, 0]), Member(members[2].predictor, tracks=[1])]

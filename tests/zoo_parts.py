@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+from network_cases import make_network
 
 from kipoi_borzoi.network import NetworkConfig
 from kipoi_borzoi.network.calico_h5 import write_calico_h5
+from kipoi_borzoi.network.network import named_weights
 from kipoi_borzoi.network.schema import weight_shapes
 
 
@@ -20,6 +22,14 @@ def make_parts(folder: Path, params: dict, head: str = "human", seed: int = 0) -
     write_calico_h5(folder / "model.h5", tensors, config)
     write_targets(folder / "targets.txt", [f"{head}{index}" for index in range(config.heads[0].units)])
     return {"params": folder / "params.json", "weights": folder / "model.h5", "targets": folder / "targets.txt"}
+
+
+def make_lively_parts(folder: Path, params: dict, head: str = "human", seed: int = 1) -> dict[str, Path]:
+    """`make_parts` with weights whose outputs are of the size of coverage and depend on every base in reach."""
+    parts = make_parts(folder, params, head)
+    network = make_network(params, seed=seed, dtype="float32")
+    write_calico_h5(parts["weights"], dict(named_weights(network)), network.config)
+    return parts
 
 
 def write_targets(path: Path, identifiers: list[str]) -> None:

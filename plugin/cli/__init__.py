@@ -10,7 +10,10 @@ from kipoi_borzoi._version import __version__
 from kipoi_borzoi.errors import KipoiBorzoiError
 
 # One module per noun, each with `add_parser(nouns)`. They import what they run only when they run it.
-_NOUNS = ("adapter", "attribute", "data", "demo", "drivers", "edit", "logo", "merge", "motifs", "score", "scorers", "zoo")
+_NOUNS = (
+    "adapter", "attribute", "background", "data", "demo", "doctor", "drivers", "edit", "evaluate", "finetune", "interpret",
+    "logo", "merge", "motifs", "plot", "score", "scorers", "simulate", "veff", "veff2", "zoo",
+)  # fmt: skip
 
 _EXAMPLES = """\
 examples:

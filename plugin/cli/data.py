@@ -204,7 +204,7 @@ def _check(args) -> int:
     if bool(args.store) == any(given) or (any(given) and not all(given)):
         raise InputError("give either a store, or --targets, --fasta and --sequences together")
     if args.store:
-        report = check.check_store(args.store, args.genes, args.sample or 200)
+        report = check.check_store(args.store, args.genes, 200 if args.sample is None else args.sample)
     else:
         from pathlib import Path
 
@@ -212,7 +212,8 @@ def _check(args) -> int:
 
         sources = Sources(*map(Path, given), Path(args.blacklist) if args.blacklist else None)
         recipe = Recipe(args.transform, args.crop_bp, args.pool_width, "abs" if args.abs else "error")
-        report = check.check_sources(sources, recipe, args.seq_length, args.genes, args.sample or 40)
+        sample = 40 if args.sample is None else args.sample
+        report = check.check_sources(sources, recipe, args.seq_length, args.genes, sample)
     if args.format == "json":
         print(json.dumps(report.as_dict()))
     else:

@@ -23,7 +23,7 @@ def add_parser(nouns) -> None:
         """,
     )
     parser.add_argument(
-        "--model", metavar="NAME[,NAME...]", required=True, type=_names, action="extend",
+        "--model", metavar="NAME[,NAME...]", required=True, type=names, action="extend",
         help="entries of the zoo without their view; those with the same tracks are scored as an ensemble",
     )  # fmt: skip
     parser.add_argument("--vcf", metavar="IN", required=True, help="VCF, VCF.gz or BCF")
@@ -31,15 +31,16 @@ def add_parser(nouns) -> None:
     parser.add_argument(
         "--out", metavar="OUT", required=True, help="the table; its suffix names the format (.tsv, .tsv.gz, .parquet, .h5, .h5ad, .vcf.gz)"
     )
-    _add_what(parser)
-    _add_how(parser)
+    add_what(parser)
+    add_how(parser)
     _add_run(parser)
 
 
-def _add_what(parser) -> None:
+def add_what(parser) -> None:
+    """Add the options that say which scores of which tracks."""
     group = parser.add_argument_group("what to score")
     group.add_argument(
-        "--scores", metavar="NAME[,NAME...]", type=_names, action="extend",
+        "--scores", metavar="NAME[,NAME...]", type=names, action="extend",
         help="which scores (default: SUM,logSUM,logD2 and, with --genes, SED,logSED); with --genes, a name that exists"
         " for alleles and genes means both, gene:NAME genes alone",
     )  # fmt: skip
@@ -56,7 +57,8 @@ def _add_what(parser) -> None:
     group.add_argument("--regions", metavar="BED", help="score only the alleles in these regions")
 
 
-def _add_how(parser) -> None:
+def add_how(parser) -> None:
+    """Add the options that say how alleles are predicted."""
     group = parser.add_argument_group("how to predict")
     group.add_argument("--rc", action="store_true", help="average the predictions of both strands")
     group.add_argument(
@@ -85,37 +87,51 @@ def _add_how(parser) -> None:
     )  # fmt: skip
 
 
+def add_zoo(group) -> None:
+    """Add the option that says where models are looked up."""
+    group.add_argument("--zoo", metavar="DIR", help="the zoo's folder (default: the one registered as Kipoi source 'borzoi')")
+
+
 def _add_run(parser) -> None:
     group = parser.add_argument_group("the run")
     group.add_argument("--shard", metavar="I/N", type=_shard, default=(1, 1), help="score the I-th of N parts, for `merge`")
+    group.add_argument("--background", metavar="B", help="give quantiles from what `kipoi-borzoi background` has written")
     group.add_argument("--force", action="store_true", help="replace an existing table, and start over")
-    group.add_argument("--zoo", metavar="DIR", help="the zoo's folder (default: the one registered as Kipoi source 'borzoi')")
+    add_zoo(group)
 
 
 def _score(args) -> int:
     from kipoi_borzoi.errors import InputError
     from kipoi_borzoi.scoring import prepare_scoring
-    from kipoi_borzoi.variants.output import write_scores
+    from kipoi_borzoi.variants.output import check_name, write_scores
 
-    scoring = prepare_scoring(
-        args.model, args.vcf, args.fasta, scores=args.scores, genes=args.genes, polya=args.polya, tracks=args.tracks,
-        contrasts=args.contrast, separate=args.separate, specificity=args.specificity, rc=args.rc, shifts=args.shifts,
-        indels=args.indels, max_indel=args.max_indel, window=args.window, exon_bins=args.exon_bins,
-        precision=args.precision, regions=args.regions, max_mismatch=args.max_mismatch, zoo=args.zoo,
-    )  # fmt: skip
-    inputs = [path for path in (args.vcf, args.fasta, args.genes, args.polya, args.contrast, args.regions) if path]
+    inputs = [path for path in (args.vcf, args.fasta, args.genes, args.polya, args.contrast, args.regions, args.background) if path]
+    check_name(args.out, inputs, args.shard, args.force)
+    scoring = prepare_scoring(args.model, args.vcf, args.fasta, background=args.background, **scoring_options(args))
     summary = write_scores(
         scoring.chunks, args.out, scoring.table.columns, scoring.scorers, scoring.gene_scorers, scoring.provenance,
         scoring.key, args.shard, scoring.survey.total, profiles=scoring.profiles, inputs=inputs, force=args.force,
         align=scoring.engine.chunk_alleles, contigs=scoring.contigs,
     )  # fmt: skip
     print(summary)
-    if summary.alleles and not summary.scored:
+    # A shard may happen to hold nothing that can be scored; the run that it belongs to fails only if all do.
+    if summary.alleles and not summary.scored and (args.shard[1] == 1 or not scoring.survey.scored):
         raise InputError(f"{args.vcf}: none of its {summary.alleles} alleles could be scored; {args.out} says why")
     return 0
 
 
-def _names(text: str) -> list[str]:
+def scoring_options(args) -> dict:
+    """The arguments of `kipoi_borzoi.scoring.prepare_scoring` that `add_what` and `add_how` have read."""
+    return {
+        "scores": args.scores, "genes": args.genes, "polya": args.polya, "tracks": args.tracks, "contrasts": args.contrast,
+        "separate": args.separate, "specificity": args.specificity, "rc": args.rc, "shifts": args.shifts,
+        "indels": args.indels, "max_indel": args.max_indel, "window": args.window, "exon_bins": args.exon_bins,
+        "precision": args.precision, "regions": args.regions, "max_mismatch": args.max_mismatch, "zoo": args.zoo,
+    }  # fmt: skip
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between."""
     return [name for name in text.split(",") if name]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -82,6 +82,8 @@ class Options:
     rc : bool
     shifts : tuple of int
     precision : str
+    bins : (n,) int32 or None
+        Bins that the head computes, in the order wanted; None for all.
     """
 
     head: str | None
@@ -91,6 +93,7 @@ class Options:
     rc: bool
     shifts: tuple[int, ...]
     precision: str
+    bins: np.ndarray | None = None
 
     def passes(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
         """Yield the sequences of every pass that is averaged, and whether they are reverse complements."""
@@ -100,9 +103,17 @@ class Options:
             if self.rc:
                 yield reverse_complement(moved), True
 
-    @staticmethod
-    def restored(coverage: np.ndarray, reverse: bool) -> np.ndarray:
-        """Put the bins of a reversed prediction back in order."""
+    def rows(self, reverse: bool) -> np.ndarray | None:
+        """The bins that the head computes in one pass, filled up to a power of two, so that few programs serve all."""
+        if self.bins is None:
+            return None
+        rows = self.layout.bins - 1 - self.bins if reverse else self.bins
+        return np.pad(rows, (0, (1 << (len(rows) - 1).bit_length()) - len(rows)), mode="edge").astype(np.int32)
+
+    def restored(self, coverage: np.ndarray, reverse: bool) -> np.ndarray:
+        """Put the bins of a prediction in the order wanted."""
+        if self.bins is not None:
+            return coverage[:, : len(self.bins)]
         return coverage[:, ::-1] if reverse else coverage
 
     def mean(self, total: np.ndarray) -> np.ndarray:
@@ -222,8 +233,8 @@ class Predictor:
                 total = coverage if total is None else total + coverage
             yield start, options.mean(total)
 
-    def prepared(self, head, tracks, crop, strand_pair, rc, shifts, precision) -> Options:
-        """Check the options of `batches`; see there."""
+    def prepared(self, head, tracks, crop, strand_pair, rc, shifts, precision, bins=None) -> Options:
+        """Check the options of `batches`, see there, and of `Options`."""
         units = self.units(head)
         tracks = _checked_tracks(tracks, units)
         if precision not in PRECISIONS:
@@ -231,7 +242,13 @@ class Predictor:
         if not len(shifts):
             raise InputError("shifts is empty; give at least one, such as 0")
         other = _other_strand(strand_pair, units, tracks) if rc else None
-        return Options(head, tracks, other, self.layout(crop), rc, tuple(shifts), precision)
+        layout = self.layout(crop)
+        return Options(head, tracks, other, layout, rc, tuple(shifts), precision, _checked_bins(bins, layout.bins))
+
+    @cached_property
+    def base(self) -> Predictor:
+        """The predictor of the network itself under the same GELU, with its compiled programs."""
+        return self if type(self.sites) is Sites else Predictor(self.network, Sites(self.sites.gelu), self.tile_bp)
 
     @property
     def micro_batch(self) -> int:
@@ -307,12 +324,14 @@ class Predictor:
         other strand is computed.
         """
         layout, head, precision = options.layout, options.head, options.precision
-        tracks = options.other if reverse else options.tracks
+        tracks, rows = options.other if reverse else options.tracks, options.rows(reverse)
         state = self.advance(state, max(state.unit, layout.stem), layout, precision)
-        columns = [] if tracks is None else [ops.convert_to_tensor(tracks, dtype="int32")]
-        key = ("rest", layout, state.unit, state.held, head, tracks is None, precision)
-        function = self.cached(key, lambda: self._rest_function(layout, state.unit, state.held, head), precision)
-        return ops.convert_to_numpy(function(self._as_tensor(state.y), *state.tensors, *columns))
+        chosen = {name: index for name, index in (("tracks", tracks), ("rows", rows)) if index is not None}
+        unit, held, names = state.unit, state.held, tuple(chosen)
+        key = ("rest", layout, unit, held, head, names, precision)
+        function = self.cached(key, lambda: self._rest_function(layout, unit, held, head, names), precision)
+        indices = [ops.convert_to_tensor(index, dtype="int32") for index in chosen.values()]
+        return ops.convert_to_numpy(function(self._as_tensor(state.y), *state.tensors, *indices))
 
     def _as_tensor(self, y):
         return self.tensor(y) if isinstance(y, np.ndarray) else y
@@ -387,23 +406,30 @@ class Predictor:
 
         return run
 
-    def _rest_function(self, layout: Layout, first: int, held: tuple[tuple[int, Span], ...], head: str | None):
-        """The function for everything from unit ``first`` on: (input, representations..., [tracks]) to coverage."""
+    def _rest_function(
+        self, layout: Layout, first: int, held: tuple[tuple[int, Span], ...], head: str | None, names: tuple[str, ...]
+    ):
+        """The function for everything from unit ``first`` on: (input, representations..., indices...) to coverage.
+
+        ``names`` says which indices are given: tracks, rows.
+        """
 
         def run(y, *rest):
             skips = _held_skips(held, rest)
-            tracks = rest[len(held)] if len(rest) > len(held) else None
+            indices = dict(zip(names, rest[len(held) :], strict=True))
             if first < len(layout.units):
                 out, given = Span.whole(layout.bins), Span.whole(layout.units[first].in_length)
                 y = self.network.run_units(
                     y, first, len(layout.units), out, skips, self.sites, given=given, layout=layout
                 )
-            return self.apply_head(y, head, tracks)
+            return self.apply_head(y, head, **indices)
 
         return run
 
-    def apply_head(self, y, head: str | None, tracks=None):
-        """The coverage that a head makes of the trunk's output before its last activation."""
+    def apply_head(self, y, head: str | None, tracks=None, rows=None):
+        """The coverage that a head makes of the trunk's output before its last activation, for some tracks and bins."""
+        if rows is not None:
+            y = ops.take(y, rows, axis=1)
         y = activate(y, self.sites.activation(self.config.activation))
         return (self.sites.head or self.network.head(head)).forward(y, self.sites, tracks)
 
@@ -471,6 +497,19 @@ def _checked_tracks(tracks, units: int) -> np.ndarray | None:
     outside = array[(array < 0) | (array >= units)]
     if outside.size:
         raise InputError(f"track {outside[0]} does not exist: the head has tracks 0 to {units - 1}")
+    return array.astype(np.int32)
+
+
+def _checked_bins(bins, count: int) -> np.ndarray | None:
+    """Check a choice of bins."""
+    if bins is None:
+        return None
+    array = np.asarray(bins)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
+        raise InputError(f"bins must be a list of one or more indices of bins, got {bins!r}")
+    outside = array[(array < 0) | (array >= count)]
+    if outside.size:
+        raise InputError(f"bin {outside[0]} does not exist: there are bins 0 to {count - 1}")
     return array.astype(np.int32)
 
 

@@ -147,7 +147,7 @@ class StemsOfCall:
                 kept, tiles = found
                 self.recent.use(kept, self.number)
                 return splicer.spliced(kept.state, x, tiles)
-        state = trimmed(predictor.advance(predictor.begin(x), layout.stem, layout, precision), [layout])
+        state = trimmed(predictor.advance(predictor.begin(x), layout.stem, layout, precision), [(layout, layout.stem)])
         if letters is not None:
             size = nbytes(state) + letters.nbytes
             self.recent.keep(predictor, kind, _Kept(letters, state, size, self.number), self.limit)

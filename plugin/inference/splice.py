@@ -130,29 +130,37 @@ class Splicer:
                 at = done = tile.end
 
 
-def trimmed(state: State, layouts: Sequence[Layout]) -> State:
-    """The state with no more of each representation than the units from ``state.unit`` on need, under any layout."""
+def trimmed(state: State, runs: Sequence[tuple[Layout, int]]) -> State:
+    """The state with no more of each representation than the units from ``state.unit`` on need.
+
+    Parameters
+    ----------
+    state : State
+    runs : sequence of (Layout, int)
+        How the units that follow will be run: up to the given one over their whole level, then to the end.
+    """
     needed: dict[int, Span] = {}
-    for layout in layouts:
-        last = len(layout.units)
-        if state.unit == last:
-            continue
-        for unit, spans in zip(
-            layout.units[state.unit :], layout.spans(state.unit, last, Span.whole(layout.bins), {}), strict=True
-        ):
-            if unit.skip_from is not None:
-                needed[unit.skip_from] = spans.skip_input.union(needed.get(unit.skip_from))
+    for layout, stop in runs:
+        for first, last in ((state.unit, stop), (max(state.unit, stop), len(layout.units))):
+            if first < last:
+                out = Span.whole(layout.units[last - 1].out_length)
+                for unit, spans in zip(layout.units[first:], layout.spans(first, last, out, {}), strict=False):
+                    if unit.skip_from is not None:
+                        needed[unit.skip_from] = spans.skip_input.union(needed.get(unit.skip_from))
     skips = {}
     for index, (tensor, span) in state.skips.items():
         if index in needed:
-            start = needed[index].offset_in(span)
-            part = tensor if needed[index] == span else tensor[:, start : start + needed[index].size]
-            skips[index] = (part, needed[index])
+            start, wanted = needed[index].offset_in(span), needed[index]
+            # A copy: with PyTorch a slice would keep all of it.
+            part = tensor if wanted == span else ops.copy(tensor[:, start : start + wanted.size])
+            skips[index] = (part, wanted)
     return State(state.unit, state.y, skips)
 
 
 def nbytes(state: State) -> int:
     """Bytes that a state's tensors take."""
+    if isinstance(state.y, np.ndarray):  # before the first unit
+        return state.y.nbytes
     total = 0
     for tensor in (state.y, *state.tensors):
         bits = "".join(filter(str.isdigit, keras.backend.standardize_dtype(tensor.dtype)))

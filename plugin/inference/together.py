@@ -15,7 +15,6 @@ import numpy as np
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.inference.predictor import Options, Predictor, State
 from kipoi_borzoi.network.layout import Layout
-from kipoi_borzoi.network.sites import Sites
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,10 @@ class Together:
         if len(networks) > 1:
             raise InputError(f"the {len(members)} adapters stand on {len(networks)} different bases; call each by itself")
         self.members = tuple(members)
-        first = members[0].predictor
-        self._bases = {
-            gelu: Predictor(first.network, Sites(gelu), first.tile_bp)
-            for gelu in {member.predictor.sites.gelu for member in members}
-        }
+        self._bases: dict[str, Predictor] = {}
+        # A member that is the base itself comes first: its programs serve both.
+        for predictor in sorted((member.predictor for member in members), key=lambda one: one.base is not one):
+            self._bases.setdefault(predictor.sites.gelu, predictor.base)
         self._stems = {gelu: self._stems_on(gelu) for gelu in self._bases}
 
     def batches(
@@ -124,16 +122,19 @@ class Together:
             raise InputError("there is no window to predict: the batch is empty")
         return [np.concatenate(member) for member in zip(*parts, strict=True)]
 
-    def prepared(self, crop: int | None, rc: bool, shifts: Sequence[int], precision: str) -> list[Options]:
-        """Check the options of `batches` for every member."""
+    def prepared(
+        self, crop: int | None, rc: bool, shifts: Sequence[int], precision: str, bins: Sequence[int] | None = None
+    ) -> list[Options]:
+        """Check the options of `batches`, and the bins to compute, for every member."""
         return [
-            member.predictor.prepared(member.head, member.tracks, crop, member.strand_pair, rc, shifts, precision)
+            member.predictor.prepared(member.head, member.tracks, crop, member.strand_pair, rc, shifts, precision, bins)
             for member in self.members
         ]
 
-    def layouts(self, stem: Stem, crop: int | None) -> list[Layout]:
-        """The layouts of the members whose stem this is."""
-        return [self.members[index].predictor.layout(crop) for index in stem.members]
+    def runs(self, stem: Stem, crop: int | None) -> list[tuple[Layout, int]]:
+        """For each member whose stem this is, its layout and the unit at which it leaves the base."""
+        predictors = [self.members[index].predictor for index in stem.members]
+        return [(predictor.layout(crop), predictor.first_unit) for predictor in predictors]
 
     def stems(self, x: np.ndarray, crop: int | None, precision: str) -> Iterator[tuple[Stem, State]]:
         """Run the stems of all members on windows ``x``; yield each with the state after it."""

@@ -15,7 +15,7 @@ from keras import ops
 
 from kipoi_borzoi.network.config import TransformerTower
 from kipoi_borzoi.network.layers import keras_name
-from kipoi_borzoi.network.ops import fused, in_sequence
+from kipoi_borzoi.network.ops import fused, in_sequence, repeatable_uniform
 from kipoi_borzoi.network.span import Span
 
 # Queries handled at a time: bounds the memory for the logits to heads x QUERIES x length.
@@ -81,6 +81,72 @@ def _softmax_with_positions(logits, relative, row):
     looked_up = ops.reshape(ops.take(by_query, index, axis=2), (-1, *logits.shape[1:]))
     wide = keras.backend.result_type(logits.dtype, "float32")
     return ops.cast(ops.softmax(ops.cast(logits, wide) + ops.cast(looked_up, wide), axis=-1), logits.dtype)
+
+
+@fused
+def _softmax_pull(weights, upstream):
+    """Gradient with respect to the logits, from the ``weights`` that their softmax gave."""
+    wide = keras.backend.result_type(weights.dtype, "float32")
+    w, g = ops.cast(weights, wide), ops.cast(upstream, wide)
+    return ops.cast(w * (g - ops.sum(g * w, axis=-1, keepdims=True)), weights.dtype)
+
+
+def sum_by_row(x, row, rows: int):
+    """Sum what belongs to the same row of the position table: the gradient of the lookup in `_softmax_with_positions`.
+
+    x: (batch, heads, queries, length); row: as there. Returns (batch, heads, queries, rows). Each query's
+    values are moved so that they are sorted by distance, and one matrix product adds them up.
+    """
+    heads, queries, length = x.shape[1:]
+    if queries > 1:
+        x = ops.reshape(ops.pad(x, [[0, 0], [0, 0], [0, 0], [0, queries - 2]]), (-1, heads, queries * (length + queries - 2)))
+        x = ops.pad(x, [[0, 0], [0, 0], [queries - 1, 1]])
+    x = ops.reshape(x, (-1, heads, queries, length + queries - 1))
+    return ops.matmul(x, ops.one_hot(row, rows, dtype=x.dtype))
+
+
+def attend(q, k, v, relative, row, keep=None):
+    """Attention of a block of queries, of which training stores the arguments only, not the weights.
+
+    Parameters
+    ----------
+    q : (batch, heads, queries, key size)
+    k : (batch, heads, length, key size)
+    v : (batch, heads, length, value size)
+    relative : (batch, heads, queries, rows), or None without position features
+    row : see `_softmax_with_positions`
+    keep : callable, optional
+        Dropout: gives the factors for weights of a shape and type, the same at every call.
+
+    Returns
+    -------
+    (batch, heads, queries, value size)
+    """
+
+    def weigh(q, k, relative):
+        logits = ops.matmul(q, ops.swapaxes(k, -1, -2))
+        return ops.softmax(logits, axis=-1) if relative is None else _softmax_with_positions(logits, relative, row)
+
+    def dropped(weights):
+        return weights if keep is None else weights * keep(ops.shape(weights), weights.dtype)
+
+    if keras.backend.backend() != "tensorflow":
+        return ops.matmul(dropped(weigh(q, k, relative)), v)
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def attended(q, k, v, *relative):
+        def gradient(upstream):
+            weights = weigh(q, k, *(relative or [None]))
+            to_weights = dropped(tf.matmul(upstream, v, transpose_b=True))
+            to_v = tf.matmul(dropped(weights), upstream, transpose_a=True)
+            to_logits = _softmax_pull(weights, to_weights)
+            to_q, to_k = tf.matmul(to_logits, k), tf.matmul(to_logits, q, transpose_a=True)
+            return [to_q, to_k, to_v, *(sum_by_row(to_logits, row, table.shape[3]) for table in relative)]
+
+        return tf.matmul(dropped(weigh(q, k, *(relative or [None]))), v), gradient
+
+    return attended(q, k, v, *([] if relative is None else [relative]))
 
 
 class Attention(keras.layers.Layer):
@@ -172,11 +238,8 @@ class Attention(keras.layers.Layer):
             stop = min(start + QUERIES, queries.size)
             # One block after the other: run side by side, they would all hold their logits at once.
             asked = in_sequence(content[:, :, start:stop], attended)
-            logits = ops.matmul(asked, ops.swapaxes(k, -1, -2))
-            weights = self._weights(logits, relative, start, stop, queries)
-            if training:
-                weights = self.weights_dropout(weights, training=True)
-            attended.append(ops.matmul(weights, v))
+            table = None if relative is None else relative[:, :, start:stop]
+            attended.append(attend(asked, k, v, table, self._rows(start, stop, queries), self._keep(training)))
         y = attended[0] if len(attended) == 1 else ops.concatenate(attended, axis=2)
         y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (-1, queries.size, self.channels))
         return run(f"{self.dotted}.out", self.out, y)
@@ -203,12 +266,23 @@ class Attention(keras.layers.Layer):
             q = ops.zeros_like(q) + bias
         return ops.matmul(q, keys)
 
-    def _weights(self, logits, relative, start: int, stop: int, queries: Span):
-        """Attention weights of the queries ``start`` to ``stop`` (counted within ``queries``)."""
-        if relative is None:
-            return ops.softmax(logits, axis=-1)
-        # Distances of this block of queries: first key minus last query, to last key minus first query.
+    def _rows(self, start: int, stop: int, queries: Span):
+        """Row of the position table for every distance of the queries ``start`` to ``stop`` (counted within ``queries``)."""
+        if self.positions is None:
+            return None
+        # From the first key minus the last query, to the last key minus the first query.
         _, row = position_table(queries.length, self.features, self.block.seqlen_train)
         nearest = queries.length - (queries.start + stop)
-        row = ops.convert_to_tensor(row[nearest : nearest + stop - start + queries.length - 1])
-        return _softmax_with_positions(logits, relative[:, :, start:stop], row)
+        return ops.convert_to_tensor(row[nearest : nearest + stop - start + queries.length - 1])
+
+    def _keep(self, training: bool):
+        """Factors of dropout on a block of attention weights, or None."""
+        rate = self.weights_dropout.rate
+        if not (training and rate):
+            return None
+        draw = repeatable_uniform(self.weights_dropout.seed_generator)
+
+        def keep(shape, dtype):
+            return ops.cast(ops.where(draw(shape) < rate, 0.0, 1 / (1 - rate)), dtype)
+
+        return keep

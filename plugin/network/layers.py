@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kipoi_borzoi.network.ops import activate, framed_conv, fused
+from kipoi_borzoi.network.ops import activate, convolve, fused
 
 
 def keras_name(dotted: str) -> str:
@@ -25,15 +25,10 @@ class Conv1D(keras.layers.Conv1D):
 
     frame: int | None = None
 
-    def convolution_op(self, inputs, kernel):
-        """Convolve (batch, length, channels) with the kernel, without bias."""
-        convolve = super().convolution_op
-        size, dilation = self.kernel_size[0], self.dilation_rate[0]
-        reach = (size - 1) * dilation
-        # A frame reads on into the next one only, so it has to be as long as the kernel's reach.
-        if self.frame is None or size == 1 or reach > self.frame or inputs.shape[1] < 2 * self.frame:
-            return convolve(inputs, kernel)
-        return framed_conv(lambda x: convolve(x, kernel), inputs, size, dilation, self.frame)
+    def call(self, inputs):
+        """Convolve (batch, length, channels). Late releases of Keras 3 do not pass through ``convolution_op`` any more."""
+        y = convolve(inputs, self.kernel, self.dilation_rate[0], self.frame)
+        return ops.add(y, self.bias) if self.use_bias else y
 
 
 class Scale(keras.layers.Layer):

@@ -35,8 +35,9 @@ def fused(function):
     """Compile an elementwise function of tensors into one pass over memory where the backend allows it.
 
     With TensorFlow this uses XLA for this function alone: chains of elementwise operations are bound
-    by memory bandwidth and gain about threefold, while matrix products are faster outside of XLA.
-    The other backends compile whole programs themselves.
+    by memory bandwidth and gain about threefold, while matrix products are faster outside of XLA. Its
+    gradient is compiled alike and computes the function again, so that training stores its arguments
+    and nothing in between. The other backends compile whole programs themselves.
     """
     compiled = {}
 
@@ -45,13 +46,43 @@ def fused(function):
         if keras.backend.backend() != "tensorflow":
             return function(*args)
         if not compiled:
-            import tensorflow as tf
+            compiled["function"] = _fused_tensorflow(function)
+        return compiled["function"](*args)
 
-            compiled["function"] = tf.function(function, jit_compile=True, autograph=False)
-            compiled["by shape"] = by_shape(compiled["function"])
-        import tensorflow as tf
+    return call
 
-        return compiled["by shape" if tf.executing_eagerly() else "function"](*args)
+
+def _fused_tensorflow(function):
+    """See `fused`."""
+    import tensorflow as tf
+
+    traced = tf.function(function, jit_compile=True, autograph=False)
+    eager = by_shape(traced)
+    pulls: dict = {}
+
+    def pull(index):
+        """Gradient with respect to one argument: each is a program of its own, left out where it is not needed."""
+
+        def gradient(upstream, *args):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(args[index])
+                y = function(*args)
+            return tape.gradient(y, args[index], upstream)
+
+        if index not in pulls:
+            pulls[index] = tf.function(gradient, jit_compile=True, autograph=False)
+        return pulls[index]
+
+    @tf.custom_gradient
+    def differentiable(*args):
+        def gradient(upstream):
+            return [pull(i)(upstream, *args) if arg.dtype.is_floating else None for i, arg in enumerate(args)]
+
+        return traced(*args), gradient
+
+    def call(*args):
+        args = [tf.convert_to_tensor(arg) for arg in args]
+        return eager(*args) if tf.executing_eagerly() else differentiable(*args)
 
     return call
 
@@ -66,6 +97,8 @@ def by_shape(traced):
     programs: dict = {}
 
     def call(*args):
+        if tf.config.functions_run_eagerly():
+            return traced(*args)
         key = tuple((tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(args))
         if key not in programs:
             programs[key] = traced.get_concrete_function(*args)
@@ -86,6 +119,16 @@ def in_sequence(x, before: list):
 
         return jax.lax.optimization_barrier((x, before[-1]))[0]
     return x
+
+
+def repeatable_uniform(generator: keras.random.SeedGenerator):
+    """A function from a shape to uniform random numbers in [0, 1): with TensorFlow, the same at every call."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        seed = tf.cast(generator.next(), "int64")
+        return lambda shape: tf.random.stateless_uniform(shape, seed)
+    return lambda shape: keras.random.uniform(shape, seed=generator)
 
 
 def activate(x, activation: str | None):
@@ -133,7 +176,28 @@ def max_pool(x, given: Span, out: Span, pool_size: int):
     x = take(x, given, needed)
     left = needed.start - (out.start * pool_size - pool_offset(given.length, pool_size))
     x = pad_length(x, left, out.size * pool_size - left - needed.size, float("-inf"))
-    return ops.max(ops.reshape(x, (-1, out.size, pool_size, x.shape[-1])), axis=2)
+    return largest(ops.reshape(x, (-1, out.size, pool_size, x.shape[-1])))
+
+
+def largest(x):
+    """The largest over the third axis of ``x`` (batch, out, pool, channels); the first of equals gets the gradient."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.max(x, axis=2)
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def pooled(x):
+        return ops.max(x, axis=2), lambda upstream: _unpooled(x, upstream)
+
+    return pooled(x)
+
+
+@fused
+def _unpooled(x, upstream):
+    """Gradient of `largest`."""
+    first = ops.expand_dims(ops.argmax(x, axis=2), 2)
+    chosen = ops.equal(ops.reshape(ops.arange(x.shape[2], dtype=first.dtype), (1, 1, -1, 1)), first)
+    return ops.where(chosen, ops.expand_dims(upstream, 2), ops.zeros((), x.dtype))
 
 
 def repeat_twice(x):
@@ -142,15 +206,55 @@ def repeat_twice(x):
     return ops.reshape(ops.tile(ops.expand_dims(x, 2), (1, 1, 2, 1)), (-1, 2 * length, width))
 
 
-def framed_conv(convolve, x, kernel_size: int, dilation_rate: int, frame: int):
-    """Run the "valid" convolution ``convolve`` over ``x`` as a batch of frames of up to ``frame`` output positions."""
-    reach = (kernel_size - 1) * dilation_rate
+def convolve(x, kernel, dilation_rate: int, frame: int | None):
+    """ "Valid" convolution of ``x`` (batch, length, channels) with ``kernel`` (size, channels, filters).
+
+    Parameters
+    ----------
+    frame : int or None
+        Output positions per frame on CPUs (see `CPU_FRAME`); None for one piece, and the backend's own gradient.
+    """
+    if frame is None:
+        return _plain_conv(x, kernel, dilation_rate)
+    if keras.backend.backend() != "tensorflow":
+        return _framed_conv(x, kernel, dilation_rate, frame)
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def convolved(x, kernel):
+        def gradient(upstream):
+            # Both as products that run at full speed: a convolution with the kernel turned round, and one
+            # matrix product per tap. oneDNN's own backward passes take up to three times as long.
+            reach = (kernel.shape[0] - 1) * dilation_rate
+            turned = ops.transpose(ops.flip(kernel, axis=0), (0, 2, 1))
+            to_x = _framed_conv(pad_length(upstream, reach, reach), turned, dilation_rate, frame)
+            length, flat = upstream.shape[1], ops.reshape(upstream, (-1, upstream.shape[-1]))
+            taps = [x[:, tap : tap + length] for tap in range(0, reach + 1, dilation_rate)]
+            taps = [ops.reshape(tap, (-1, tap.shape[-1])) for tap in taps]
+            return to_x, ops.stack([tf.matmul(tap, flat, transpose_a=True) for tap in taps])
+
+        return _framed_conv(x, kernel, dilation_rate, frame), gradient
+
+    # Twice: Keras's own gives the variable itself, which has no place among the arguments of a custom gradient.
+    return convolved(*(tf.convert_to_tensor(ops.convert_to_tensor(tensor)) for tensor in (x, kernel)))
+
+
+def _plain_conv(x, kernel, dilation_rate: int):
+    return ops.conv(x, kernel, padding="valid", dilation_rate=dilation_rate)
+
+
+def _framed_conv(x, kernel, dilation_rate: int, frame: int):
+    """Run a convolution over ``x`` as a batch of frames of up to ``frame`` output positions."""
+    reach = (kernel.shape[0] - 1) * dilation_rate
+    # A frame reads on into the next one only, so it has to be as long as the kernel's reach.
+    if reach == 0 or reach > frame or x.shape[1] < 2 * frame:
+        return _plain_conv(x, kernel, dilation_rate)
     batch, out_length, width = x.shape[0] or -1, x.shape[1] - reach, x.shape[2]
     frames = -(-out_length // frame)
     frame = -(-out_length // frames)
     # Each frame reads on into the next one; what the last reads beyond the end is cut off again.
     positions = np.arange(frames)[:, None] * frame + np.arange(frame + reach)
     positions = np.minimum(positions, x.shape[1] - 1).astype(np.int32)
-    y = convolve(ops.reshape(ops.take(x, positions, axis=1), (-1, frame + reach, width)))
+    y = _plain_conv(ops.reshape(ops.take(x, positions, axis=1), (-1, frame + reach, width)), kernel, dilation_rate)
     y = ops.reshape(y, (batch, frames * frame, y.shape[-1]))
     return y if frames * frame == out_length else y[:, :out_length]

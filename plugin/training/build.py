@@ -139,7 +139,7 @@ def build(
     _warn(sources, layout, windows, aliases)
     plan = _plan(sources, layout, recipe, clip_quantile)
     if (out / FILE_NAME).exists() and not replace:
-        return _same_store(out, plan, coverage, layout)
+        return _same_store(out, plan, coverage)
     with _writing(out):
         target = stores.begin(out, replace)
         work = out / WORK_NAME
@@ -160,7 +160,7 @@ def build(
                 "padded": {str(number): beyond for number, beyond in windows.padded.items()},
             }  # fmt: skip
             _pack(job, target, parts, source, progress)
-        shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
     empty = [name for name, part in zip(tracks.identifiers, parts[1:], strict=True) if not part["maximum"]]
     if empty:
         logger.warning(
@@ -186,11 +186,7 @@ def read_sources(
         As `build`.
     """
     check_transform(recipe.transform)
-    tracks = read_tracks(sources.targets)
-    try:
-        tracks.pair_rows()
-    except InputError as error:
-        raise InputError(f"{sources.targets}: {error}") from None
+    tracks = read_target_table(sources.targets)
     fasta = FastaReader(sources.fasta)
     windows = read_windows(sources.sequences, fasta, seq_length, recipe.crop_bp)
     bins_of(windows.seq_length, recipe.crop_bp, recipe.pool_width)
@@ -212,6 +208,22 @@ def read_sources(
         more = f" (and {len(problems) - 1} more of {len(tracks)} coverage files cannot be used)" if problems[1:] else ""
         raise InputError(problems[0] + more)
     return tracks, windows, coverage, aliases
+
+
+def read_target_table(path: str | os.PathLike) -> Tracks:
+    """Read the target table of a data set, in which each stranded track has its partner.
+
+    Raises
+    ------
+    InputError
+        As `read_tracks`, or when a partner is not in the table.
+    """
+    tracks = read_tracks(path)
+    try:
+        tracks.pair_rows()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return tracks
 
 
 def _warn(sources: Sources, layout: Layout, windows: Windows, aliases: dict[str, str]) -> None:
@@ -289,7 +301,7 @@ def _check_plan(work: Path, out: Path, plan: dict) -> None:
             temporary.write_text(json.dumps(plan), encoding="utf-8")
 
 
-def _same_store(out: Path, plan: dict, coverage: list[Path], layout: Layout) -> Store:
+def _same_store(out: Path, plan: dict, coverage: list[Path]) -> Store:
     store = Store.open(out)
     reasons = _differences(store.source.get("plan", {}), json.loads(json.dumps(plan)))
     if not reasons:
@@ -301,6 +313,9 @@ def _same_store(out: Path, plan: dict, coverage: list[Path], layout: Layout) -> 
             "Name another folder, or replace it (--replace)"
         )
     logger.info("%s: complete already, of the same inputs", out)
+    if (out / WORK_NAME).exists():  # a build was killed between its last two steps
+        with _lock(out / WORK_NAME):
+            shutil.rmtree(out / WORK_NAME, ignore_errors=True)
     return store
 
 
@@ -317,8 +332,8 @@ def _writing(out: Path):
         raise
     except OSError as error:
         raise InputError(
-            f"{out}: cannot be written ({error.strerror or error}); is the disk full or read-only? Mend that and run the same command again: "
-            "finished parts are kept"
+            f"{error.filename or out}: cannot be written or read ({error.strerror or error}); is the disk full or read-only? "
+            "Mend that and run the same command again: finished parts are kept"
         ) from error
 
 
@@ -436,9 +451,8 @@ def _write_track(file: h5py.File, job: Job, row: int, step: Callable[[], None]) 
     shape = (len(layout.intervals), layout.bins)
     data = file.create_dataset("targets", shape, np.float16, chunks=(1, layout.bins), **FILTERS)
     blacklist = Blacklist(job.sources.blacklist) if job.sources.blacklist else None
-    counts = np.zeros(
-        1 << 16, dtype=np.int64
-    )  # of each float16 number, which gives exact quantiles without keeping all
+    # How often each float16 number occurs: it gives exact quantiles without keeping the values.
+    counts = np.zeros(1 << 16, dtype=np.int64)
     digest = hashlib.sha256()
     with open_coverage(job.coverage[row]) as reader:
         for number, window in enumerate(layout.intervals):
@@ -487,7 +501,6 @@ def _pack(job: Job, target: Path, parts: list[dict], source: dict, progress: boo
             with h5py.File(job.part(None), "r", locking=False) as part:
                 for name in ("bases", "known"):
                     _copy(part[name], file[name], range(n))
-                file["unknown"][:] = part["unknown"][:]
             for first in range(0, n, block):
                 numbers = range(first, min(first + block, n))
                 chunks = []

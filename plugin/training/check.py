@@ -27,8 +27,8 @@ from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.dataloaders.text import read_lines
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.genome import Interval
-from kipoi_borzoi.tracks import Tracks, read_tracks, unsquash
-from kipoi_borzoi.training.build import Sources
+from kipoi_borzoi.tracks import Tracks, unsquash
+from kipoi_borzoi.training.build import Sources, read_target_table
 from kipoi_borzoi.training.store import Layout, Store
 from kipoi_borzoi.training.windows import fold_overlaps, read_windows
 
@@ -56,6 +56,7 @@ SCALE_FACTOR = 5.0  # between the scale and that by which one fragment counts as
 MIN_PEAK = 1.0  # of targets; real tracks reach 2.9 and more
 TYPICAL_DENSITY = {"sum": 0.005, "mean": 0.1}  # scaled coverage per bp, one strand: 30 M fragments in 3.1 Gb
 SENSE_SWAPPED, SENSE_CLEAR = 0.35, 0.65  # fraction of genes' coverage on their own strand's track
+MIN_GENE_BINS = 20  # covered bins in genes, both tracks of a pair together, for an opinion on their strands
 _MIN_STRETCHES, _MIN_SHARE = 30, 0.3
 _PLUS, _MINUS = (
     re.compile(r"(\+|[._-]?(plus|fwd|forward|pos))$", re.I),
@@ -143,9 +144,10 @@ def check_store(path, genes=None, sample: int = 200) -> Report:
     """
     with Store.open(path) as store:
         numbers = _spread(len(store), sample)
-        summary = _Summary(store.tracks, store.layout, _read_genes(genes) if genes else None)
+        summary = _Summary(store.tracks, store.layout, _read_genes(genes, store.layout.intervals))
+        rows = list(range(len(store.tracks)))
         for number in numbers:
-            summary.add(store.targets(number), store.interval(number))
+            summary.add(store.targets(number), store.interval(number), rows)
         padded = {int(number): beyond for number, beyond in store.source.get("padded", {}).items()}
         aliases = store.source.get("aliases", {})
         findings = _check_windows(store.layout, padded, aliases) + summary.findings()
@@ -156,11 +158,7 @@ def check_sources(
     sources: Sources, recipe: Recipe, seq_length: int | None = None, genes=None, sample: int = 40
 ) -> Report:
     """Check the files that a store is to be built of; parameters and errors as `check_store` and `build`."""
-    tracks = read_tracks(sources.targets)
-    try:
-        tracks.pair_rows()
-    except InputError as error:
-        raise InputError(f"{sources.targets}: {error}") from None
+    tracks = read_target_table(sources.targets)
     fasta = FastaReader(sources.fasta)
     windows = read_windows(sources.sequences, fasta, seq_length, recipe.crop_bp)
     layout = Layout(
@@ -177,7 +175,7 @@ def check_sources(
         blacklist.check_contigs(fasta.contigs)
     lengths = {name: fasta.contigs[fasta.resolve(name)] for name in dict.fromkeys(i.chrom for i in windows.intervals)}
     numbers = _spread(len(windows.intervals), sample)
-    targets = np.zeros((len(numbers), layout.bins, len(tracks)), dtype=np.float16)
+    summary = _Summary(tracks, layout, _read_genes(genes, layout.intervals))
     findings, aliases, readable = [], {}, []
     for row, file in enumerate(tracks.files):
         name, code = tracks.identifiers[row], "COVERAGE_FILE"
@@ -188,15 +186,15 @@ def check_sources(
                     reader.resolve(contig, length)
                 aliases.update(reader.aliases)
                 code = "COVERAGE_VALUES"
-                for place, number in enumerate(numbers):
-                    targets[place, :, row] = read_target(reader, windows.intervals[number], track, recipe, blacklist)
+                for number in numbers:
+                    window = windows.intervals[number]
+                    target = read_target(reader, window, track, recipe, blacklist)
+                    summary.add(target[:, None], window, [row])
                 findings += _check_unit(reader, [windows.intervals[number] for number in numbers], track, name)
                 readable.append(row)
         except InputError as error:
             findings.append(Finding(code, name, str(error)))
-    summary = _Summary(tracks, layout, _read_genes(genes) if genes else None, readable)
-    for place, number in enumerate(numbers):
-        summary.add(targets[place], windows.intervals[number])
+    summary.readable = readable
     scaled = {finding.subject for finding in findings if finding.code == "SCALE"}
     more = [finding for finding in summary.findings() if not (finding.code == "SCALE" and finding.subject in scaled)]
     findings = _check_windows(layout, windows.padded, aliases) + findings + more
@@ -240,34 +238,41 @@ def _check_windows(layout: Layout, padded: dict[int, int], aliases: dict[str, st
 class _Summary:
     """Sums over examples, from which tracks are judged."""
 
-    def __init__(self, tracks: Tracks, layout: Layout, genes: dict | None, readable: list[int] | None = None):
+    def __init__(self, tracks: Tracks, layout: Layout, genes: dict | None):
         self.tracks, self.layout, self.genes = tracks, layout, genes
-        self.readable = list(range(len(tracks))) if readable is None else readable
         n = len(tracks)
-        self.bins = 0
-        self.covered, self.soft = np.zeros(n), np.zeros(n)
+        self.readable = list(range(n))
+        self.bins, self.covered, self.soft = np.zeros(n), np.zeros(n), np.zeros(n)
         self.total, self.peak, self.linear = np.zeros(n), np.zeros(n), np.zeros(n)
         self.on_genes = {strand: np.zeros(n) for strand in "+-"}
+        self.gene_bins = np.zeros(n)
         # The old transform clips before it scales.
         self.soft_limit = tracks.clip_soft * (tracks.scale if layout.transform == "old" else 1)
+        self._chosen: tuple[list[int], Tracks] = ([], tracks)
 
-    def add(self, targets: np.ndarray, window: Interval) -> None:
+    def add(self, targets: np.ndarray, window: Interval, rows: list[int]) -> None:
+        """Count the targets (bins, len(rows)) of one window."""
+        if rows != self._chosen[0]:
+            self._chosen = rows, self.tracks.select(self.tracks.index[rows].tolist())
         y = targets.astype(np.float32)
-        self.bins += len(y)
-        self.covered += (y > 0).sum(axis=0)
-        self.soft += (y > self.soft_limit).sum(axis=0)
-        self.total += y.sum(axis=0, dtype=float)
-        self.peak = np.maximum(self.peak, y.max(axis=0))
-        self.linear += unsquash(y, self.tracks, self.layout.transform).sum(axis=0, dtype=float)
+        self.bins[rows] += len(y)
+        self.covered[rows] += (y > 0).sum(axis=0)
+        self.soft[rows] += (y > self.soft_limit[rows]).sum(axis=0)
+        self.total[rows] += y.sum(axis=0, dtype=float)
+        self.peak[rows] = np.maximum(self.peak[rows], y.max(axis=0))
+        self.linear[rows] += unsquash(y, self._chosen[1], self.layout.transform).sum(axis=0, dtype=float)
         if self.genes:
             for strand, bins in _gene_bins(self.genes, window, self.layout).items():
-                self.on_genes[strand] += y[bins].sum(axis=0, dtype=float)
+                self.on_genes[strand][rows] += y[bins].sum(axis=0, dtype=float)
+                self.gene_bins[rows] += (y[bins] > 0).sum(axis=0)
 
     def sense(self, row: int, partner: int) -> float | None:
-        """Fraction of the genes' coverage that lies on their own strand's track, for a pair (plus, minus)."""
+        """Fraction of the genes' coverage that lies on their own strand's track, for a pair (plus, minus); None for little."""
+        if self.gene_bins[row] + self.gene_bins[partner] < MIN_GENE_BINS:
+            return None
         own = self.on_genes["+"][row] + self.on_genes["-"][partner]
         other = self.on_genes["-"][row] + self.on_genes["+"][partner]
-        return own / (own + other) if own + other > 0 else None
+        return own / (own + other)
 
     def findings(self) -> list[Finding]:
         found = []
@@ -280,23 +285,26 @@ class _Summary:
 
     def _of_track(self, row: int) -> list[Finding]:
         name = self.tracks.identifiers[row]
-        covered = self.covered[row] / self.bins
+        covered = self.covered[row] / self.bins[row]
         if not covered:
             return [Finding("NO_COVERAGE", name, "0 in all sequences that were read; is it the right file?", 0.0)]
         found = []
         if covered < MIN_COVERED:
             message = f"only {covered:.2g} of the bins have any coverage; too little to learn from, leave the track out"
             found.append(Finding("LOW_COVERAGE", name, message, covered))
-        soft, scale = self.soft[row] / self.covered[row], float(self.tracks.scale[row])
-        how = self.tracks.sum_stat[row].removesuffix("_sqrt")
-        density = self.linear[row] / self.bins / (self.layout.bin_size if how == "sum" else 1)
-        proposal = _round(scale * TYPICAL_DENSITY.get(how, density) / density)
+        how, scale = self.tracks.sum_stat[row].removesuffix("_sqrt"), float(self.tracks.scale[row])
+        proposal = None
+        if how in TYPICAL_DENSITY:
+            density = self.linear[row] / self.bins[row] / (self.layout.bin_size if how == "sum" else 1)
+            proposal = _round(scale * TYPICAL_DENSITY[how] / density)
+        advice = f"; try {proposal:g}" if proposal else ""
+        soft, peak = self.soft[row] / self.covered[row], float(self.peak[row])
         if soft > MAX_SOFT_CLIPPED:
-            message = f"{soft:.1%} of the covered bins are above the soft clip: scale {scale:g} is too large; try {proposal:g}"
+            message = f"{soft:.1%} of the covered bins are above the soft clip: scale {scale:g} is too large{advice}"
             found.append(Finding("SCALE", name, message, soft, proposal))
-        elif self.peak[row] < MIN_PEAK and proposal > SCALE_FACTOR * scale and covered >= MIN_COVERED:
-            message = f"no bin is above {self.peak[row]:.2g}: scale {scale:g} is too small; try {proposal:g}"
-            found.append(Finding("SCALE", name, message, float(self.peak[row]), proposal))
+        elif peak < MIN_PEAK and covered >= MIN_COVERED and (proposal is None or proposal > SCALE_FACTOR * scale):
+            message = f"no bin is above {peak:.2g}: scale {scale:g} is too small{advice}"
+            found.append(Finding("SCALE", name, message, peak, proposal))
         return found
 
     def _of_pair(self, plus: int, minus: int, guessed: bool) -> list[Finding]:
@@ -335,8 +343,8 @@ class _Summary:
         return [
             {
                 "identifier": self.tracks.identifiers[row],
-                "covered": self.covered[row] / self.bins,
-                "mean": self.total[row] / self.bins,
+                "covered": self.covered[row] / self.bins[row],
+                "mean": self.total[row] / self.bins[row],
                 "max": float(self.peak[row]),
                 "soft_clipped": self.soft[row] / self.covered[row] if self.covered[row] else 0.0,
                 "sense": sense.get(row),
@@ -415,7 +423,21 @@ def _round(value: float) -> float:
     return float(f"{value:.2g}")
 
 
-def _read_genes(path) -> dict[str, list[tuple[int, int, str]]]:
+def _read_genes(path, intervals: tuple[Interval, ...]) -> dict[str, list[tuple[int, int, str]]] | None:
+    """Genes for the windows ``intervals``; None without a file."""
+    if not path:
+        return None
+    genes = _read_stretches(path)
+    contigs = {interval.chrom for interval in intervals}
+    if all(match_contig(chrom, genes) is None for chrom in contigs):
+        raise InputError(
+            f"{path}: none of its contigs ({', '.join(list(genes)[:5])}) has a sequence of the data set "
+            f"({', '.join(sorted(contigs)[:5])}); are the genes of the same assembly?"
+        )
+    return genes
+
+
+def _read_stretches(path) -> dict[str, list[tuple[int, int, str]]]:
     """Stranded stretches by contig: exons of a GTF file (genes where it has none), or the lines of a BED file."""
     if Path(path).name.removesuffix(".gz").endswith((".bed", ".bed6", ".bed12")):
         stretches = [(i.chrom, i.start, i.end, i.strand) for i in read_bed(path) if i.strand != "."]

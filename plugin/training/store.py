@@ -10,7 +10,6 @@ another name. It needs no other file: the DNA is in it. Its content:
                                             first base in the lowest bits
 ``known``       (examples, ceil(bp / 8))    uint8, one bit per base (`numpy.packbits`): 0 for what is
                                             not A, C, G or T, and for what lies beyond the contig
-``unknown``     (examples,)                 int64, number of those zeros
 ``chrom``       (examples,)                 int32, number in ``meta``'s list of contig names
 ``start``       (examples,)                 int64, 0-based first base of the window
 ``fold``        (examples,)                 int32, number in ``meta``'s list of folds
@@ -75,7 +74,8 @@ class Layout:
     Raises
     ------
     InputError
-        When there is no example, a window has another length, or the rest does not divide into bins.
+        When there is no example, a window has another length, the rest does not divide into bins, or a stranded track
+        has no partner.
     """
 
     tracks: Tracks
@@ -90,6 +90,7 @@ class Layout:
         object.__setattr__(self, "intervals", tuple(self.intervals))
         object.__setattr__(self, "example_folds", tuple(self.example_folds))
         check_transform(self.transform)
+        self.tracks.pair_rows()  # reverse complements need both strands
         bins_of(self.seq_length, self.crop_bp, self.bin_size)
         if not self.intervals:
             raise InputError("a store needs at least one sequence")
@@ -147,7 +148,6 @@ class Store:
         self._fold = np.array([number[fold] for fold in layout.example_folds], dtype=np.int64)
         self._file: h5py.File | None = None
         self._process = 0
-        self._unknown: np.ndarray | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> Store:
@@ -176,7 +176,7 @@ class Store:
                 meta = json.loads(file["meta"].asstr()[()])
                 source = json.loads(file["source"].asstr()[()])
                 layout = _read_layout(file, meta)
-                shapes = {name: file[name].shape for name in ("targets", "bases", "known", "unknown")}
+                shapes = {name: file[name].shape for name in ("targets", "bases", "known")}
             except (KeyError, ValueError, OSError) as error:
                 raise InputError(f"{file_path}: damaged: {error}; build it again") from error
         if _key(meta, layout) != key:
@@ -188,7 +188,6 @@ class Store:
             "targets": (n, len(layout.tracks), layout.bins),
             "bases": (n, -(-length // 4)),
             "known": (n, -(-length // 8)),
-            "unknown": (n,),
         }
         if shapes != expected:
             raise InputError(f"{file_path}: damaged: its arrays have shapes {shapes}, expected {expected}")
@@ -227,14 +226,11 @@ class Store:
         """
         i = self._number(i)
         with self._reading(i) as file:
-            packed = file["bases"][i]
-            if self._unknown is None:
-                self._unknown = file["unknown"][:]
-            known = file["known"][i] if self._unknown[i] else None
+            packed, known = file["bases"][i], file["known"][i]
         x = np.empty((len(packed), 16), dtype=dtype)
         np.take(_ONE_HOT.astype(dtype), packed, axis=0, out=x, mode="clip")
         x = x.reshape(-1, 4)[: self.seq_length]
-        if known is not None:
+        if (known != 255).any():
             x[np.unpackbits(known, count=self.seq_length) == 0] = 0
         return x
 
@@ -447,7 +443,6 @@ def create_sequence_arrays(file: h5py.File, n: int, length: int) -> None:
     bases, known = -(-length // 4), -(-length // 8)
     file.create_dataset("bases", (n, bases), np.uint8, chunks=(1, bases), fletcher32=True)
     file.create_dataset("known", (n, known), np.uint8, chunks=(1, known), compression="gzip", fletcher32=True)
-    file.create_dataset("unknown", (n,), np.int64)
 
 
 def check_values(values: np.ndarray, where: str, tracks: Tracks) -> np.ndarray:
@@ -491,7 +486,6 @@ def write_sequence(file: h5py.File, number: int, sequence: np.ndarray, length: i
     packed = quads[:, 0] | quads[:, 1] << 2 | quads[:, 2] << 4 | quads[:, 3] << 6
     file["bases"][number] = packed
     file["known"][number] = known
-    file["unknown"][number] = int((codes == 4).sum())
     return packed.tobytes() + known.tobytes()
 
 

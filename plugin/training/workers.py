@@ -78,7 +78,8 @@ def _run_in_pool(run, shared, jobs, processes: int, bar: tqdm) -> list:
         return [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise KipoiBorzoiError(
-            "a worker process died, killed or out of memory; run the same command again to continue, perhaps with fewer processes"
+            "a worker process died, killed or out of memory; run the same command again to continue, perhaps with fewer "
+            "processes (a script that asks for several must do so under: if __name__ == '__main__')"
         ) from error
     finally:
         stop.set()

@@ -235,7 +235,7 @@ class AlleleSource:
                 skipped[row.status] += 1
                 examples.setdefault(row.status, f"{_short(row)}{': ' + row.detail if row.detail else ''}")
                 if row.status == "REF_MISMATCH":
-                    hints.update(re.findall(r"\((.*)\)", row.detail))
+                    hints.update(re.findall(r"\(([^()]*)\)$", row.detail))
             duplicates += row.detail.startswith(DUPLICATE)
         self._compare_contigs()
         if total and skipped["CONTIG_UNKNOWN"] == total:
@@ -244,7 +244,8 @@ class AlleleSource:
                 f"{examples['CONTIG_UNKNOWN']}; the FASTA has {', '.join(list(self.genome.fasta.contigs)[:5])}, ...). "
                 "Names are matched with and without 'chr'; rename the contigs: bcftools annotate --rename-chrs"
             )
-        self._check_mismatches(total - sum(skipped.values()), skipped["REF_MISMATCH"], hints, examples, max_mismatch)
+        fitting = total - sum(skipped.values()) + skipped["REF_EQ_ALT"] + skipped["TOO_LONG"]
+        self._check_mismatches(fitting, skipped["REF_MISMATCH"], hints, examples, max_mismatch)
         return Survey(total, {code: skipped[code] for code in REASONS if skipped[code]}, duplicates, self.outside, examples)
 
     def _check_mismatches(self, fitting, mismatches, hints, examples, max_mismatch) -> None:

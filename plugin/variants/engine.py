@@ -20,7 +20,8 @@ from kipoi_borzoi.variants.alleles import Allele, Change, Genome
 from kipoi_borzoi.variants.columns import Table, check_strands
 from kipoi_borzoi.variants.genes import GeneBins, GeneSet
 from kipoi_borzoi.variants.members import Group, Network, blocks, check_windows, linear, make_groups
-from kipoi_borzoi.variants.results import SCORED, AlleleRow, Chunk, GeneRow, Measures
+from kipoi_borzoi.variants.options import Options
+from kipoi_borzoi.variants.results import AlleleRow, Chunk, GeneRow, Measures
 from kipoi_borzoi.variants.scores import Scorer, score_all
 from kipoi_borzoi.variants.windows import (
     Window,
@@ -31,58 +32,13 @@ from kipoi_borzoi.variants.windows import (
     stitched,
 )
 
-WINDOWS = ("variant", "cluster", "gene")
-INDELS = ("align", "none")
 CLUSTER_FRACTION = 1 / 16
 """Part of the window within which variants may share it."""
 
 _CHUNK_BYTES = 1 << 28  # of scores in a chunk, about
-_CHUNK_ALLELES = 256
+# A chunk is what a kill can lose, and within which alleles are looked for that share a window.
+_CHUNK_ALLELES = {"variant": 8, "cluster": 64, "gene": 64}
 _GENES_PER_ALLELE = 16  # assumed when the size of a chunk is chosen
-
-
-@dataclass(frozen=True)
-class Options:
-    """How alleles are predicted and scored.
-
-    Attributes
-    ----------
-    scorers, gene_scorers : tuple of Scorer
-    rc : bool
-        Average the predictions of both strands.
-    shifts : tuple of int
-        bp by which the window's sequence is moved; scores are means over them.
-    indels : {'align', 'none'}
-        Whether the bins behind an insertion or deletion are compared with those of the same sequence.
-    window : {'variant', 'cluster', 'gene'}
-        Each allele in a window of its own; neighbours in a shared one; or, for gene scores, each gene in the
-        window around its midpoint, as Calico's ``hound_snpgene`` does.
-    precision : {'float32', 'mixed_bfloat16'}
-    specificity : bool
-        Whether to tell each score apart from its mean over the other columns.
-    """
-
-    scorers: tuple[Scorer, ...]
-    gene_scorers: tuple[Scorer, ...] = ()
-    rc: bool = False
-    shifts: tuple[int, ...] = (0,)
-    indels: str = "align"
-    window: str = "variant"
-    precision: str = "float32"
-    specificity: bool = False
-
-    def __post_init__(self):
-        for name, value, known in (
-            ("window", self.window, WINDOWS), ("indels", self.indels, INDELS), ("precision", self.precision, PRECISIONS)
-        ):  # fmt: skip
-            if value not in known:
-                raise InputError(f"{name} is {value!r}; known: {', '.join(known)}")
-        if not (self.scorers or self.gene_scorers):
-            raise InputError("no scorers are chosen")
-        if not self.shifts or len(set(self.shifts)) < len(self.shifts):
-            raise InputError(f"shifts is {list(self.shifts)}, expected one or more different numbers of bp")
-        if self.window == "gene" and not self.gene_scorers:
-            raise InputError("window 'gene' is for gene scores: it needs genes and a gene scorer")
 
 
 @dataclass
@@ -122,6 +78,8 @@ class Engine:
 
     def __init__(self, table: Table, genome: Genome, options: Options, genes: GeneSet | None = None):
         self.table, self.genome, self.options, self.genes = table, genome, options, genes
+        if options.precision not in PRECISIONS:
+            raise InputError(f"precision is {options.precision!r}; known: {', '.join(PRECISIONS)}")
         if options.gene_scorers:
             if genes is None:
                 raise InputError(f"{options.gene_scorers[0].name} is a score per gene: give an annotation (genes)")
@@ -169,7 +127,7 @@ class Engine:
         statistics = 1 + 2 * self._uncertain() + self.options.specificity
         numbers = len(self._numbers) + _GENES_PER_ALLELE * len(self.options.gene_scorers)
         allele = 4 * columns * (statistics * numbers + len(self._profiles) * self.groups[0].bins)
-        return max(1, min(_CHUNK_ALLELES, _CHUNK_BYTES // max(1, allele)))
+        return max(1, min(_CHUNK_ALLELES[self.options.window], _CHUNK_BYTES // max(1, allele)))
 
     def _uncertain(self) -> bool:
         """Whether any column is of several networks."""
@@ -183,10 +141,12 @@ class Engine:
         for cluster in clustered(changes, int(self.length * CLUSTER_FRACTION) if shared else 0):
             for group in self.groups:
                 window = shared_window(cluster, group.length)
+                genes = self._genes_in(group, window) if per_gene else []
+                if not (self.options.scorers or genes):
+                    continue
                 for change, ref, alt in self._pairs(group, window, cluster, shared):
                     result = collected[change]
                     result.padded = max(result.padded, window.padded(self.genome.length(window.contig)))
-                    genes = self._genes_in(group, window) if per_gene else []
                     self._collect(group, ref, alt, result, True, genes)
 
     def _score_around_genes(self, changes: list[Change], collected: dict[Change, _Collected]) -> None:
@@ -388,11 +348,3 @@ def _contrast(terms: Sequence[tuple[int, int, float]], stacks: Sequence[np.ndarr
     if len(counts) == 1:
         return sum(weight * stacks[ensemble][:, unit] for ensemble, unit, weight in terms)
     return np.array([sum(weight * stacks[ensemble][:, unit].mean() for ensemble, unit, weight in terms)])
-
-
-def status_counts(rows: Iterable[AlleleRow]) -> dict[str, int]:
-    """How many alleles have each status."""
-    counts: dict[str, int] = {SCORED: 0}
-    for row in rows:
-        counts[row.status] = counts.get(row.status, 0) + 1
-    return counts

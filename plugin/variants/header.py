@@ -149,13 +149,15 @@ class Survey:
         Alleles of each status.
     genes : int
         Gene rows.
+    bare : int
+        Alleles without a gene.
     measures, gene_measures : set of str
         Which of `MEASURES` occur.
     contigs : dict
         Names of contigs in the order in which they first occur (as keys).
     in_order : bool
-        Whether each contig's alleles stand together and are sorted by position.
-    last_pos : (int, int)
+        Whether each contig's alleles stand together, sorted by position.
+    positions : (int, int)
         Smallest and largest position.
     widths : dict of str to int
         Longest text, in bytes of UTF-8, of chrom, ref, alt, id, variant_id, status, detail, gene_id.

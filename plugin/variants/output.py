@@ -14,7 +14,7 @@ from kipoi_borzoi.files import commit, create_temporary, sweep_temporaries
 from kipoi_borzoi.variants import shards
 from kipoi_borzoi.variants.blocks import check_chunk, concatenate, reblock
 from kipoi_borzoi.variants.header import Header, Summary, Survey, describe_scorers
-from kipoi_borzoi.variants.parts import WorkFolder
+from kipoi_borzoi.variants.parts import WorkFolder, work_folder
 from kipoi_borzoi.variants.results import Chunk, Column
 from kipoi_borzoi.variants.writers import writer_for
 
@@ -108,15 +108,13 @@ def write_scores(
         tuple(columns), describe_scorers(scorers), describe_scorers(gene_scorers), dict(provenance), tuple(profiles),
         dict(contigs or {}),
     )  # fmt: skip
-    check_output(out, header, inputs, shard)
-    work_folder = WorkFolder(out, header, key, shards.bounds(n_alleles, shard, align), n_alleles, shard, fresh=force)
-    if not work_folder.path.exists():
-        _refuse_existing(out, force)
+    check_output(out, header, inputs, shard, force)
+    span = shards.bounds(n_alleles, shard, align)
     with _explained(out):
-        with work_folder as work:
+        with WorkFolder(out, header, key, span, n_alleles, shard, fresh=force) as work:
             done = work.finished()
             if done is None:
-                _refuse_existing(out, force)
+                _refuse_existing(out, force)  # the folder may be older than the table
                 sweep_temporaries(out.parent)
                 work.verify()
                 _fill(work, chunks_from, progress, part_seconds)
@@ -149,7 +147,8 @@ def merge_shards(
     out = Path(out)
     readers = shards.open_shards(paths)
     header = readers[0].header
-    check_output(out, header, paths)
+    check_output(out, header, paths, force=force)
+    writer_for(out)  # not a shard
     _refuse_existing(out, force)
     total = sum(reader.alleles for reader in readers)
 
@@ -169,15 +168,20 @@ def merge_shards(
     return survey.summary
 
 
-def check_output(
-    out: str | os.PathLike, header: Header, inputs: Sequence[str | os.PathLike] = (), shard: tuple[int, int] = (1, 1)
+def check_name(
+    out: str | os.PathLike,
+    inputs: Sequence[str | os.PathLike] = (),
+    shard: tuple[int, int] = (1, 1),
+    force: bool = False,
 ) -> None:
-    """Refuse, before anything is computed, an output that could not be written.
+    """Refuse, before anything is read or loaded, a name that nothing could be written to.
 
     Raises
     ------
     InputError
-        When the suffix is unknown, the format cannot hold the table, the folder is missing or ``out`` is an input.
+        When the suffix is unknown, the folder is missing, ``out`` is an input, or it exists and ``force`` is not given.
+    KipoiBorzoiError
+        When a package is missing that the format needs.
     """
     out = Path(out)
     if not out.parent.is_dir():
@@ -187,13 +191,35 @@ def check_output(
     for path in inputs:
         if out.exists() and os.path.exists(path) and os.path.samefile(out, path):
             raise InputError(f"{out}: is an input as well; write to another file")
-    if shard[1] > 1:
-        if not out.name.endswith(shards.SUFFIX):
+    if not out.name.endswith(shards.SUFFIX):
+        if shard[1] > 1:
             raise InputError(
                 f"{out}: a shard is written as {shards.SUFFIX} (give --out NAME{shards.SUFFIX}); `kipoi-borzoi merge` makes "
                 "a table in any format of all of them"
             )
-        return
+        writer_for(out)
+    if not work_folder(out).exists():
+        _refuse_existing(out, force)
+
+
+def check_output(
+    out: str | os.PathLike,
+    header: Header,
+    inputs: Sequence[str | os.PathLike] = (),
+    shard: tuple[int, int] = (1, 1),
+    force: bool = False,
+) -> None:
+    """Refuse, before anything is computed, an output that could not be written.
+
+    Raises
+    ------
+    InputError
+        As `check_name`, or when the format cannot hold the table.
+    KipoiBorzoiError
+        As `check_name`.
+    """
+    out = Path(out)
+    check_name(out, inputs, shard, force)
     if out.name.endswith(shards.SUFFIX):
         return
     writer = writer_for(out)
@@ -213,7 +239,7 @@ def _fill(work: WorkFolder, chunks_from: ChunksFrom, progress: bool | None, part
     done = sum(part.stop - part.start for part in work.parts())
     with _bar(done, None if stop is None else stop - start, progress, "scoring") as bar:
         for first, last in work.missing():
-            _fill_gap(work, chunks_from(first, last), first, last, bar, part_seconds)
+            _fill_gap(work, _marked(chunks_from, first, last), first, last, bar, part_seconds)
 
 
 def _fill_gap(work: WorkFolder, chunks: Iterable[Chunk], first: int, last: int | None, bar, part_seconds: float) -> None:
@@ -250,6 +276,17 @@ def _fill_gap(work: WorkFolder, chunks: Iterable[Chunk], first: int, last: int |
             keep()
         raise
     keep()
+
+
+class _InChunks(Exception):
+    """Carries an error of the operating system that is not the output's."""
+
+
+def _marked(chunks_from: ChunksFrom, first: int, last: int | None) -> Iterator[Chunk]:
+    try:
+        yield from chunks_from(first, last)
+    except OSError as error:
+        raise _InChunks from error
 
 
 def _values(chunk: Chunk) -> int:
@@ -341,9 +378,11 @@ def _counted(chunks: Iterable[Chunk], done: int, total: int, progress: bool | No
 
 @contextlib.contextmanager
 def _explained(out: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that says what to do."""
+    """Turn an error of the operating system, in writing, into one that says what to do."""
     try:
         yield
+    except _InChunks as error:
+        raise error.__cause__ from None
     except OSError as error:
         raise KipoiBorzoiError(
             f"{out}: cannot be written ({error.strerror or error}); no incomplete file is left under that name. Free space, or "

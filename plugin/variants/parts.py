@@ -35,7 +35,7 @@ def pack(chunk: Chunk) -> bytes:
             [row.number, row.chrom, row.pos, row.ref, row.alt, row.id, row.status, row.detail, row.record]
             for row in chunk.alleles
         ],
-        "genes": [[gene.allele, gene.gene_id, gene.gene_name, gene.strand] for gene in chunk.genes],
+        "genes": [[gene.allele, gene.gene_id, gene.gene_name, gene.strand, gene.covered] for gene in chunk.genes],
         "profiles": list(chunk.profiles),
     }
     for kind, scores in (("scores", chunk.scores), ("gene_scores", chunk.gene_scores)):
@@ -52,6 +52,25 @@ def pack(chunk: Chunk) -> bytes:
     content = buffer.getbuffer()
     content[:_DIGEST] = hashlib.sha256(content[_DIGEST:]).hexdigest().encode() + b"\n"
     return bytes(content)
+
+
+def seal(text: str) -> bytes:
+    """Text as content with a checksum before it, as parts have."""
+    content = text.encode()
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def open_seal(content: bytes, where: str) -> str:
+    """The text that `seal` was given.
+
+    Raises
+    ------
+    InputError
+        When the content is damaged; ``where`` names it.
+    """
+    if not is_whole(content):
+        raise InputError(f"{where}: damaged: its content does not have the checksum that it was written with")
+    return content[_DIGEST:].decode()
 
 
 def is_whole(content: bytes) -> bool:
@@ -131,6 +150,11 @@ class Part:
     path: Path
 
 
+def work_folder(out: Path) -> Path:
+    """Where the parts of an output wait."""
+    return out.with_name(f"{out.name}.parts")
+
+
 class WorkFolder:
     """The folder ``OUT.parts`` of one run, held by one process at a time; a context manager.
 
@@ -165,7 +189,7 @@ class WorkFolder:
 
     def __init__(self, out: Path, header: Header, key: str, span, total=None, shard=(1, 1), fresh: bool = False):
         self.out, self.header, self.key, self.span, self.total, self.shard = out, header, key, span, total, shard
-        self.path = out.with_name(f"{out.name}.parts")
+        self.path = work_folder(out)
         self._fresh = fresh
 
     def __enter__(self) -> WorkFolder:
@@ -180,7 +204,9 @@ class WorkFolder:
             raise
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, error, *rest) -> None:
+        if error is not None and not self.parts():
+            self.clear()  # it failed before there was anything to keep
         self._lock.close()
 
     def _hold(self) -> None:

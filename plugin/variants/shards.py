@@ -4,8 +4,8 @@ Shard i of n holds alleles ``(i - 1) * N // n`` to ``i * N // n`` of the input's
 multiples of ``align``. Stretches, and not every n-th allele, so that neighbours stay together, which
 may share a reference window, and that merging is putting one after the other.
 
-The file is a tar archive: ``run.json`` (what the run is), the parts as `kipoi_borzoi.variants.parts` packs
-them, and at last ``summary.json``, without which the file is not whole.
+The file is a tar archive of members with a checksum each: ``run`` (what the run is), the parts as
+`kipoi_borzoi.variants.parts` packs them, and at last ``summary``, without which the file is not whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.variants.header import Header, differences
-from kipoi_borzoi.variants.parts import FORMAT, unpack
+from kipoi_borzoi.variants.parts import FORMAT, open_seal, seal, unpack
 from kipoi_borzoi.variants.results import Chunk
 
 SUFFIX = ".shard"
@@ -67,12 +67,12 @@ def write_shard(path: Path, work, statuses: dict) -> None:
             "format": FORMAT, "key": work.key, "start": start, "stop": stop,
             "total": stop if work.total is None else work.total, "shard": list(work.shard), "header": work.header.to_json(),
         }  # fmt: skip
-        _add(archive, "run.json", json.dumps(run).encode())
+        _add(archive, "run", seal(json.dumps(run)))
         for part in work.parts():
             content = part.path.read_bytes()
             unpack(content, str(part.path))
             _add(archive, part.path.name, content)
-        _add(archive, "summary.json", json.dumps({"statuses": statuses}).encode())
+        _add(archive, "summary", seal(json.dumps({"statuses": statuses})))
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -120,10 +120,10 @@ class Shard:
         """
         place, statuses, end = self.start, dict[str, int](), None
         for name, content in _members(self.path):
-            if name == "run.json":
+            if name == "run":
                 continue
-            if name == "summary.json":
-                end = json.loads(content)["statuses"]
+            if name == "summary":
+                end = json.loads(open_seal(content, f"{self.path}, {name}"))["statuses"]
                 break
             chunk = unpack(content, f"{self.path}, {name}")
             if [row.number for row in chunk.alleles] != list(range(place, place + len(chunk.alleles))):
@@ -150,9 +150,9 @@ def open_shard(path: str | os.PathLike) -> Shard:
     """
     path = Path(path)
     name, content = next(_members(path), ("", b""))
-    if name != "run.json":
+    if name != "run":
         raise InputError(f"{path}: not a shard: expected a file that `kipoi-borzoi score --shard I/N` has written")
-    run = json.loads(content)
+    run = json.loads(open_seal(content, f"{path}, {name}"))
     if run["format"] != FORMAT:
         raise InputError(f"{path}: format {run['format']} of shards, expected {FORMAT}: written by another version")
     number, count = run["shard"]

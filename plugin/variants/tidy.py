@@ -11,7 +11,7 @@ from kipoi_borzoi.variants.header import MEASURES, Header, Survey
 from kipoi_borzoi.variants.results import SCORED, AlleleRow, Chunk, GeneRow, Measures
 
 ALLELE_FIELDS = ("variant_id", "chrom", "pos", "ref", "alt", "id", "status", "detail", "padded")
-GENE_FIELDS = ("gene_id", "gene_name", "strand")
+GENE_FIELDS = ("gene_id", "gene_name", "strand", "covered")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def unit_fields(unit: Unit, with_genes: bool) -> list:
     values = [allele.variant_id, allele.chrom, allele.pos, allele.ref, allele.alt, allele.id, allele.status]
     values += [allele.detail or None, padded]
     if with_genes:
-        values += [gene.gene_id, gene.gene_name, gene.strand] if gene else [None, None, None]
+        values += [getattr(gene, name) for name in GENE_FIELDS] if gene else [None] * len(GENE_FIELDS)
     return values
 
 
@@ -167,7 +167,7 @@ def to_frame(chunks: Iterable[Chunk], header: Header):
     of_units = pd.DataFrame(
         [unit_fields(unit, with_genes) for part in rows for unit in part.units], columns=list(unit_names)
     )
-    for name in ("chrom", "status", "ref", "alt", *GENE_FIELDS):
+    for name in ("chrom", "status", "ref", "alt", "gene_id", "gene_name", "strand"):
         if name in of_units:
             of_units[name] = of_units[name].astype("category")
     offsets = np.cumsum([0, *(len(part.units) for part in rows)])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.errors import InputError, KipoiBorzoiError
 
 _MODULES = {
     ".tsv": ("tsv", {"compress": False}),
@@ -18,6 +19,7 @@ _MODULES = {
     ".h5ad": ("h5ad", {}),
     ".vcf.gz": ("vcf", {}),
 }
+_EXTRAS = {".parquet": ("pyarrow", "parquet")}  # what a format needs, and the extra that brings it
 SUFFIXES = tuple(_MODULES)
 
 
@@ -45,9 +47,14 @@ def writer_for(out: Path) -> Writer:
     ------
     InputError
         When there is none.
+    KipoiBorzoiError
+        When a package that it needs is not installed.
     """
     for suffix, (module, options) in _MODULES.items():
         if out.name.endswith(suffix) and out.name != suffix:
+            package, extra = _EXTRAS.get(suffix, ("", ""))
+            if package and importlib.util.find_spec(package) is None:
+                raise KipoiBorzoiError(f"{suffix} needs {package}: pip install 'kipoi-borzoi[{extra}]'")
             return Writer(suffix, importlib.import_module(f"{__name__}.{module}"), options)
     hint = "; a VCF is written compressed and indexed: .vcf.gz" if out.name.endswith((".vcf", ".bcf")) else ""
     raise InputError(f"{out}: its suffix names no format; known: {', '.join(SUFFIXES)}{hint}")

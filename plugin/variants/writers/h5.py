@@ -19,6 +19,7 @@ _TAKEN = {
     "genes", "percentiles", "provenance",
 }  # fmt: skip
 _TEXTS = {"chr": "chrom", "ref_allele": "ref", "alt_allele": "alt", "status": "status", "detail": "detail"}
+_TEXT_BYTES = 1 << 20  # of text written at once
 _ATTRIBUTE_MAX = 60_000  # bytes; HDF5 keeps attributes up to 64 KiB
 
 logger = logging.getLogger("kipoi_borzoi")
@@ -47,7 +48,7 @@ def write(path: Path, header: Header, survey: Survey, blocks: Iterable[Chunk]) -
         _write_head(file, header)
         text = {name: survey.widths.get(field, 0) for name, field in _TEXTS.items()}
         text["snp"] = max(survey.widths.get("id", 0), survey.widths.get("variant_id", 0) + len("#") + 12)
-        sets = {name: _create(file, name, (survey.alleles,), f"S{max(1, width)}") for name, width in text.items()}
+        sets = {name: _create_text(file, name, survey.alleles, max(1, width)) for name, width in text.items()}
         fits = 0 <= survey.positions[0] and survey.positions[1] < 1 << 32
         sets["pos"] = _create(file, "pos", (survey.alleles,), np.uint32 if fits else np.int64)
         sets["padded"] = _create(file, "padded", (survey.alleles,), np.float32)
@@ -62,9 +63,9 @@ def write(path: Path, header: Header, survey: Survey, blocks: Iterable[Chunk]) -
         for block in blocks:
             stop = first + len(block.alleles)
             snps = genes.write(block)
-            sets["snp"][first:stop] = _bytes(snps, sets["snp"].dtype)
+            _write_text(sets["snp"], first, snps)
             for name, field in _TEXTS.items():
-                sets[name][first:stop] = _bytes([getattr(row, field) for row in block.alleles], sets[name].dtype)
+                _write_text(sets[name], first, [getattr(row, field) for row in block.alleles])
             sets["pos"][first:stop] = [row.pos for row in block.alleles]
             sets["padded"][first:stop] = [row.padded for row in block.alleles]
             for scorer in header.scorers:
@@ -86,6 +87,19 @@ def _create(file, name: str, shape: tuple[int, ...], dtype):
     return file.create_dataset(name, shape, dtype, fillvalue=fill, track_times=False)
 
 
+def _create_text(file, name: str, rows: int, width: int):
+    """Text as wide as its longest one, which may be an allele of many kb: compressed, for most of it is padding."""
+    options = {"chunks": (min(rows, max(1, _TEXT_BYTES // width)),), "compression": "gzip"} if rows else {}
+    return file.create_dataset(name, (rows,), f"S{width}", track_times=False, **options)
+
+
+def _write_text(dataset, first: int, texts: list[str]) -> None:
+    step = max(1, _TEXT_BYTES // dataset.dtype.itemsize)
+    for start in range(0, len(texts), step):
+        part = np.array([text.encode() for text in texts[start : start + step]], dataset.dtype)
+        dataset[first + start : first + start + len(part)] = part
+
+
 def _write_head(file, header: Header) -> None:
     provenance = provenance_text(header.provenance)
     if len(provenance) <= _ATTRIBUTE_MAX:
@@ -104,10 +118,6 @@ def _describe(dataset, scorer) -> None:
 
 def _dataset(scorer: str, name: str) -> str:
     return scorer if name == "mean" else f"{scorer}_{name}"
-
-
-def _bytes(texts: list[str], dtype) -> np.ndarray:
-    return np.array([text.encode() for text in texts], dtype)
 
 
 class _Genes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.variants.header import Header, Survey, provenance_text
 from kipoi_borzoi.variants.results import SCORED, Chunk
 from kipoi_borzoi.variants.tidy import (
@@ -21,13 +22,11 @@ from kipoi_borzoi.variants.tidy import (
 )
 from kipoi_borzoi.variants.writers.hdf5 import new_file
 
-_NUMBERS = {"pos": np.int64, "padded": np.float64}
+_NUMBERS = {"pos": np.int64, "padded": np.float64, "covered": np.float64}
 
 
 def check(header: Header) -> None:
     """Raise InputError when a scorer's name cannot be a layer's."""
-    from kipoi_borzoi.errors import InputError
-
     for scorer in (*header.scorers, *header.gene_scorers):
         if "/" in scorer.name:
             raise InputError(f"a scorer called {scorer.name!r} cannot be a layer of .h5ad; write .parquet or .tsv.gz")
@@ -38,8 +37,9 @@ def write(path: Path, header: Header, survey: Survey, blocks: Iterable[Chunk]) -
 
     Layers are named as the scorers, ``SCORER_sd`` and so on for the other measures. Where a scorer
     is for alleles and for genes, an observation without ``gene_id`` has the allele's score and the
-    others the gene's. ``obs`` holds what the tidy table says of alleles and genes, ``var`` the
-    columns, ``uns["provenance"]`` JSON. ``X`` is empty.
+    others the gene's. Observations are named ``chrom:pos:ref:alt``, those of genes with ``:gene_id``
+    behind it. ``obs`` holds what the tidy table says of alleles and genes, ``var`` the columns,
+    ``uns["provenance"]`` JSON. ``X`` is empty.
 
     See `kipoi_borzoi.variants.writers.tsv.write` for the parameters.
     """
@@ -74,9 +74,11 @@ def _write_block(layers, obs, first: int, block: Chunk, header: Header, measures
     found = units(block, header)
     stop, columns = first + len(found), len(header.columns)
     values = list(zip(*(unit_fields(unit, bool(header.gene_scorers)) for unit in found), strict=True))
-    obs["_index"][first:stop] = list(values[0])
+    obs["_index"][first:stop] = [
+        unit.allele.variant_id + (f":{unit.gene.gene_id}" if unit.gene else "") for unit in found
+    ]
     for name, column in zip(names, values, strict=True):
-        empty = np.nan if name == "padded" else ""
+        empty = np.nan if name in _NUMBERS else ""
         obs[name][first:stop] = [empty if value is None else value for value in column]
     of_gene = np.array([unit.gene is not None for unit in found], bool)
     scored = np.array([unit.allele.status == SCORED for unit in found], bool)

@@ -7,20 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kipoi_borzoi.errors import KipoiBorzoiError
 from kipoi_borzoi.variants.header import Header, Survey, provenance_text
 from kipoi_borzoi.variants.results import Chunk
-from kipoi_borzoi.variants.tidy import GENE_FIELDS, fields, optional_measures, scorer_names, tidy, unit_fields
+from kipoi_borzoi.variants.tidy import fields, optional_measures, scorer_names, tidy, unit_fields
 
-_REPEATED = ("chrom", "ref", "alt", "status", *GENE_FIELDS, "track", "scorer")
+_REPEATED = ("chrom", "ref", "alt", "status", "gene_id", "gene_name", "strand", "track", "scorer")
 
 
 def check(header: Header) -> None:
-    """Raise KipoiBorzoiError where pyarrow is not installed."""
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise KipoiBorzoiError(".parquet needs pyarrow: pip install 'kipoi-borzoi[parquet]'") from error
+    """Nothing that this format cannot hold."""
 
 
 def write(path: Path, header: Header, survey: Survey, blocks: Iterable[Chunk]) -> None:
@@ -34,7 +29,7 @@ def write(path: Path, header: Header, survey: Survey, blocks: Iterable[Chunk]) -
     measures = optional_measures(survey)
     names = fields(header, measures)
     types = {name: pa.dictionary(pa.int32(), pa.string()) for name in _REPEATED}
-    types |= {"pos": pa.int64(), "padded": pa.float64()}
+    types |= {"pos": pa.int64(), "padded": pa.float64(), "covered": pa.float64()}
     types |= dict.fromkeys(("score", *measures), pa.float32())
     schema = pa.schema(
         [(name, types.get(name, pa.string())) for name in names],

@@ -80,7 +80,7 @@ def write(path: Path, header: Header, survey: Survey, blocks: Iterable[Chunk]) -
 
 
 def _keys(header: Header, survey: Survey) -> list[_Key]:
-    used = {f"{PREFIX}_{name}" for name in ("STATUS", "DETAIL", "PADDED", "GENE", "GENE_NAME")}
+    used = {f"{PREFIX}_{name}" for name in ("STATUS", "DETAIL", "PADDED", "GENE", "GENE_NAME", "GENE_COVERED")}
     keys = []
     for scorers, found, gene in (
         (header.scorers, survey.measures, False), (header.gene_scorers, survey.gene_measures, True)
@@ -124,6 +124,7 @@ def _head(header: Header, survey: Survey, keys: list[_Key]) -> str:
         about += [
             ("GENE", "String", "Genes with scores, joined by &"),
             ("GENE_NAME", "String", "Names of the genes of KB_GENE, in its order, joined by &"),
+            ("GENE_COVERED", "String", "Fraction of the exonic bp of each gene of KB_GENE that was predicted, joined by &"),
         ]
     for name, kind, text in about:
         lines.append(f'##INFO=<ID={PREFIX}_{name},Number=A,Type={kind},Description="{text}">')
@@ -156,7 +157,7 @@ def _records(blocks: Iterable[Chunk], header: Header, keys: list[_Key]) -> Itera
     """Contig, position and line of each record."""
     names = [f"{PREFIX}_{name}" for name in ("STATUS", "DETAIL", "PADDED")]
     if header.gene_scorers:
-        names += [f"{PREFIX}_GENE", f"{PREFIX}_GENE_NAME"]
+        names += [f"{PREFIX}_GENE", f"{PREFIX}_GENE_NAME", f"{PREFIX}_GENE_COVERED"]
     names += [key.name for key in keys]
     waiting: list[tuple[AlleleRow, list[str]]] = []
     for block in blocks:
@@ -192,8 +193,8 @@ def _alleles(block: Chunk, header: Header, keys: list[_Key]) -> Iterator[tuple[A
         padded = "." if np.isnan(allele.padded) else str(float(allele.padded))
         values = [_encode(allele.status), _encode(allele.detail), padded]
         if header.gene_scorers:
-            for field in ("gene_id", "gene_name"):
-                values.append("&".join(_encode(getattr(block.genes[i], field)) for i in genes[row]) or ".")
+            for field in ("gene_id", "gene_name", "covered"):
+                values.append("&".join(_encode(str(getattr(block.genes[i], field))) for i in genes[row]) or ".")
         for gene, table, column in plan:
             values.append(("&".join(table[i][column] for i in genes[row]) or ".") if gene else table[row][column])
         yield allele, values

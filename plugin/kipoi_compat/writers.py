@@ -1,60 +1,18 @@
-"""Kipoi 0.8.6 is archived, so its writers' faults are mended here, in memory and in Kipoi's own modules only.
-
-``apply()`` runs when ``kipoi_borzoi.model`` or the dataloader is imported. Kipoi imports a model's
-module before it builds its writers, so the plain ``kipoi predict`` profits. Nothing but attributes of
-``kipoi.writers`` is replaced, and each fix is left out where the fault is absent.
-"""
-
-import functools
-import logging
+"""Mends Kipoi's writers of predictions; nothing but attributes of ``kipoi.writers`` is replaced."""
 
 import numpy as np
 
 from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.kipoi_compat.patching import NumpyWith, wrap
 
 MAX_CHUNK_BYTES = 16 * 2**20
 """Largest chunk of an HDF5 or Zarr output, unless a single row is larger."""
-
-_MARK = "__kipoi_borzoi_fix__"
-
-
-def apply():
-    """Mend ``kipoi.writers``; calling it again changes nothing."""
-    from kipoi import writers
-
-    for fix in FIXES:
-        fix(writers)
-    show_our_warnings()
-
-
-def show_our_warnings():
-    """Let this package's warnings reach standard error where Kipoi's logging would swallow them.
-
-    Kipoi gives the root logger one handler, for critical messages only. Where somebody has set up a
-    handler that shows warnings, nothing is added.
-    """
-    ours, root = logging.getLogger("kipoi_borzoi"), logging.getLogger()
-    if root.handlers and not any(handler.level <= logging.WARNING for handler in [*root.handlers, *ours.handlers]):
-        handler = logging.StreamHandler()
-        handler.setLevel(logging.WARNING)
-        handler.setFormatter(logging.Formatter("%(levelname)s [%(name)s] %(message)s"))
-        ours.addHandler(handler)
-
-
-class _NumpyWithOldNames:
-    """numpy, plus the names that numpy 2 removed and ``kipoi.writers`` still asks for."""
-
-    string_ = np.bytes_
-    unicode_ = np.str_
-
-    def __getattr__(self, name):
-        return getattr(np, name)
 
 
 def alias_numpy_strings(writers):
     """Let ``kipoi.writers`` (not numpy) know ``np.string_`` and ``np.unicode_``: else every ``.h5`` fails on numpy 2."""
     if writers.np is np and not (hasattr(np, "string_") and hasattr(np, "unicode_")):
-        writers.np = _NumpyWithOldNames()
+        writers.np = NumpyWith(string_=np.bytes_, unicode_=np.str_)
 
 
 def cap_chunk_bytes(writers):
@@ -64,7 +22,7 @@ def cap_chunk_bytes(writers):
     binned outputs exceed HDF5's limit of 4 GB per chunk, and the memory of the machine before that.
     """
     for name in ("HDF5BatchWriter", "ZarrBatchWriter"):
-        _wrap(getattr(writers, name), "batch_write", _write_with_capped_chunks)
+        wrap(getattr(writers, name), "batch_write", _write_with_capped_chunks)
 
 
 def _write_with_capped_chunks(batch_write, self, batch):
@@ -83,7 +41,7 @@ def drop_foreign_writer_options(writers):
     Kipoi passes them to the ``.tsv`` and ``.bed`` writers too, which then stop with a TypeError
     (``kipoi test -o out.tsv``, and ``kipoi predict`` of any model with ``writers: hdf5_chunk_size``).
     """
-    _wrap(writers, "get_writer", _get_writer_with_its_own_options)
+    wrap(writers, "get_writer", _get_writer_with_its_own_options)
 
 
 def _get_writer_with_its_own_options(get_writer, output_file, metadata_schema=None, **kwargs):
@@ -95,7 +53,7 @@ def _get_writer_with_its_own_options(get_writer, output_file, metadata_schema=No
 
 def pass_bed_writer_its_schema(writers):
     """Let the ``.bed`` writer take its ``metadata_schema`` by the name that Kipoi calls it: ``dataloader_schema``."""
-    _wrap(writers.BedBatchWriter, "__init__", _init_bed_writer)
+    wrap(writers.BedBatchWriter, "__init__", _init_bed_writer)
 
 
 def _init_bed_writer(init, self, file_path, metadata_schema=None, header=True, dataloader_schema=None):
@@ -104,7 +62,7 @@ def _init_bed_writer(init, self, file_path, metadata_schema=None, header=True, d
 
 def name_missing_bed_ranges(writers):
     """Say that ``.bed`` output needs ``--keep_metadata``: Kipoi drops the ranges by default and then raises KeyError."""
-    _wrap(writers.BedBatchWriter, "batch_write", _write_bed_with_ranges)
+    wrap(writers.BedBatchWriter, "batch_write", _write_bed_with_ranges)
 
 
 def _write_bed_with_ranges(batch_write, self, batch):
@@ -118,7 +76,7 @@ def _write_bed_with_ranges(batch_write, self, batch):
 
 def open_zarr_writer(writers):
     """Give ``.zarr`` its writer: Kipoi lists the format and has the writer, yet writes nothing and exits 0."""
-    _wrap(writers, "get_writer", _get_writer_or_zarr)
+    wrap(writers, "get_writer", _get_writer_or_zarr)
 
 
 def _get_writer_or_zarr(get_writer, output_file, metadata_schema=None, **kwargs):
@@ -152,18 +110,3 @@ FIXES = (
     open_zarr_writer,
     drop_foreign_writer_options,
 )
-
-
-def _wrap(owner, name, wrapper):
-    """Replace ``owner.name`` by ``wrapper(original, ...)``, once."""
-    original = getattr(owner, name)
-    applied = getattr(original, _MARK, frozenset())
-    if wrapper.__name__ in applied:
-        return
-
-    @functools.wraps(original)
-    def replacement(*args, **kwargs):
-        return wrapper(original, *args, **kwargs)
-
-    setattr(replacement, _MARK, applied | {wrapper.__name__})
-    setattr(owner, name, replacement)

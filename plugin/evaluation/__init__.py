@@ -1,0 +1,1 @@
+"""How well a network predicts what it has not seen: per track over bins, and per gene over exons."""
