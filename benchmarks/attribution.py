@@ -192,7 +192,9 @@ def main() -> None:
             for key, words in (("two", "two plain passes"), ("reference", "reference, once"), ("each", "each mutant")):
                 print(f"{words:22}{row[key]:10.2f}{row[f'{key}_cpu']:10.2f}")
             ratio, ratio_cpu = row["two"] / row["each"], row["two_cpu"] / row["each_cpu"]
-            print(f"a mutant is {ratio:.1f} times faster than two passes (by processor time {ratio_cpu:.1f}; wanted: 3)")
+            print(
+                f"a mutant is {ratio:.1f} times faster than two passes (by processor time {ratio_cpu:.1f}; wanted: 3)"
+            )
             print(f"largest difference: {row['difference']:.1e} of the largest coverage; peak {row['peak']:.2f} GB")
 
 

@@ -76,13 +76,19 @@ class Truth:
         for side, tracks in enumerate((contrast["treated_tracks"], contrast["control_tracks"])):
             for track in tracks.split(","):
                 name = track.removesuffix("+").removesuffix("-")
-                with pyBigWig.open(str(self.folder / "coverage" / f"{name}.{'plus' if track.endswith('+') else 'minus'}.bw")) as file:
+                with pyBigWig.open(
+                    str(self.folder / "coverage" / f"{name}.{'plus' if track.endswith('+') else 'minus'}.bw")
+                ) as file:
                     for number, gene in enumerate(genes):
                         if gene.strand == track[-1]:
-                            sums[side, number] += sum(np.nansum(file.values(gene.chrom, *exon, numpy=True)) for exon in gene.exons)
+                            sums[side, number] += sum(
+                                np.nansum(file.values(gene.chrom, *exon, numpy=True)) for exon in gene.exons
+                            )
         change = np.log2(1 + sums[0]) - np.log2(1 + sums[1])
         change /= np.quantile(np.abs(change), 0.8)
-        path.write_text("gene\tlogFC\n" + "".join(f"{gene.gene_id}\t{value}\n" for gene, value in zip(genes, change, strict=True)))
+        path.write_text(
+            "gene\tlogFC\n" + "".join(f"{gene.gene_id}\t{value}\n" for gene, value in zip(genes, change, strict=True))
+        )
 
 
 def site_auroc(truth: Truth, attributions: Path, driver: str, changed: set[str]) -> float:
@@ -96,14 +102,20 @@ def site_auroc(truth: Truth, attributions: Path, driver: str, changed: set[str])
                 continue
             start, end = int(file.starts[row]), int(file.ends[row])
             values = np.concatenate([[0.0], np.cumsum(file.contributions(row), dtype=float)])
-            mine = [(a, b) for name, a, b in truth.sites.get(file.names[row], []) if name == driver and start <= a and b <= end]
+            mine = [
+                (a, b)
+                for name, a, b in truth.sites.get(file.names[row], [])
+                if name == driver and start <= a and b <= end
+            ]
             positive += [abs(values[b - start] - values[a - start]) for a, b in mine]
             free = np.ones(end - start, bool)
             for a, b in truth.every.get(file.chroms[row], []):
                 free[max(a - start, 0) : max(b - start, 0)] = False
             width = mine[0][1] - mine[0][0] if mine else 12
             negative += [
-                abs(values[at + width] - values[at]) for at in range(0, end - start - width, width) if free[at : at + width].all()
+                abs(values[at + width] - values[at])
+                for at in range(0, end - start - width, width)
+                if free[at : at + width].all()
             ]
     return auroc(np.array(positive), np.array(negative)) if positive and negative else float("nan")
 
@@ -156,10 +168,14 @@ def main() -> None:
                 f"{direction_of(first):>5}{first.p:9.2g}{first.p_adjusted:10.2g}"
             )
     if aurocs:
-        print(f"\nAUROC of sites: mean {np.nanmean(aurocs):.3f}, least {np.nanmin(aurocs):.3f} (wanted: {WANTED['auroc']} or more)")
+        print(
+            f"\nAUROC of sites: mean {np.nanmean(aurocs):.3f}, least {np.nanmin(aurocs):.3f} (wanted: {WANTED['auroc']} or more)"
+        )
         print(f"planted driver first with the right sign: {sum(firsts)} of {len(firsts)} (wanted: 9 of 10)")
     if nulls:
-        print(f"null contrasts: least adjusted p {min(nulls):.3g} of {len(nulls)} (wanted: none below {WANTED['null p']})")
+        print(
+            f"null contrasts: least adjusted p {min(nulls):.3g} of {len(nulls)} (wanted: none below {WANTED['null p']})"
+        )
 
 
 if __name__ == "__main__":

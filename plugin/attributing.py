@@ -103,9 +103,20 @@ class Explaining:
         if isinstance(target, Skipped):
             return target
         salt = zlib.crc32(f"{target.window}".encode())
-        attribution = explain(self.explainer, self.sequence(target), target.quantity, target.span, self.method, salt, tick)
+        attribution = explain(
+            self.explainer, self.sequence(target), target.quantity, target.span, self.method, salt, tick
+        )
         window = (target.window.start, target.window.end)
-        return Explained(target.name, target.label, target.window.contig, target.start, target.end, target.strand, window, attribution)
+        return Explained(
+            target.name,
+            target.label,
+            target.window.contig,
+            target.start,
+            target.end,
+            target.strand,
+            window,
+            attribution,
+        )
 
     def steps(self, target: Target | Skipped) -> int:
         """Calls of ``tick`` while a target is explained."""
@@ -193,13 +204,25 @@ def prepare_explaining(
     loaded = loaded_models(models, zoo)
     chosen = None if contrast is None else read_contrast(contrast, loaded, contrast_name)
     table = make_table(
-        loaded, tracks, () if chosen is None else (chosen,), separate=chosen is not None and names_models(chosen, loaded)
+        loaded,
+        tracks,
+        () if chosen is None else (chosen,),
+        separate=chosen is not None and names_models(chosen, loaded),
     )
     make_sides(table)
     explainer = Explainer(table, passes, precision)
     span = min(DEFAULT_SPAN[method.name], explainer.length) if span is None and not method.is_gradient else span
     maker = TargetMaker(
-        table, genome, explainer.length, explainer.crop, explainer.bins, explainer.bin_size, span, pseudocount, exon_bins, denominators
+        table,
+        genome,
+        explainer.length,
+        explainer.crop,
+        explainer.bins,
+        explainer.bin_size,
+        span,
+        pseudocount,
+        exon_bins,
+        denominators,
     )
     targets = tuple(maker.gene(one) if isinstance(one, Gene) else maker.region(one) for one in wanted)
     _report(targets)
@@ -351,7 +374,9 @@ def _run(explaining: Explaining, numbers, progress: bool | None) -> Iterator[tup
     from tqdm import tqdm
 
     disable = None if progress is None else not progress
-    with tqdm(total=len(numbers), desc="explaining", unit=" targets", disable=disable, file=sys.stderr, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=len(numbers), desc="explaining", unit=" targets", disable=disable, file=sys.stderr, dynamic_ncols=True
+    ) as bar:
         for number in numbers:
             target = explaining.targets[number]
             done, steps = 0, explaining.steps(target)
@@ -371,7 +396,9 @@ def _wanted_genes(path, gene_ids) -> list[Gene]:
     if gene_ids is None:
         return genes
     if isinstance(gene_ids, (str, os.PathLike)):
-        names = [line.split("\t")[0].strip() for _, line in read_lines(gene_ids) if line.strip() and not line.startswith("#")]
+        names = [
+            line.split("\t")[0].strip() for _, line in read_lines(gene_ids) if line.strip() and not line.startswith("#")
+        ]
         if not names:
             raise InputError(f"{gene_ids}: no genes in it: expected a gene_id or name per line")
         gene_ids = names
@@ -409,7 +436,14 @@ def _report(targets: Sequence[Target | Skipped]) -> None:
     skipped = [target for target in targets if isinstance(target, Skipped)]
     for code, count in sorted(Counter(one.code for one in skipped).items()):
         first = next(one for one in skipped if one.code == code)
-        logger.warning("%s %d: %s (first: %s%s)", code, count, REASONS[code], first.name, f"; {first.detail}" if first.detail else "")
+        logger.warning(
+            "%s %d: %s (first: %s%s)",
+            code,
+            count,
+            REASONS[code],
+            first.name,
+            f"; {first.detail}" if first.detail else "",
+        )
 
 
 def _given(fasta, options: Mapping) -> list:

@@ -160,7 +160,14 @@ def find_drivers(
     loaded = loaded_models(models, zoo)
     span = min(SPAN, *(model.config.seq_length for model in loaded.values())) if span is None else span
     explaining = prepare_explaining(
-        loaded, fasta, genes=genes, gene_ids=[gene.gene_id for gene in chosen], contrast=contrast, span=span, method=Method(), **options
+        loaded,
+        fasta,
+        genes=genes,
+        gene_ids=[gene.gene_id for gene in chosen],
+        contrast=contrast,
+        span=span,
+        method=Method(),
+        **options,
     )
     _explain(explaining, attributions, inputs, force, progress)
     with AttributionFile(attributions) as explained:
@@ -174,7 +181,9 @@ def find_drivers(
         context = _Context(explaining, explained, codes, contributions, directions, by_name, p_value)
         knock = _knock_outs(context, ranked[:test], test_genes, seed, progress)
         provenance = _provenance(explaining, de_genes, motifs, min_change, max_adjusted, p_value, permutations, seed)
-        found = Drivers(ranked, by_name, knock, int((directions != 0).sum()), int((directions == 0).sum()), [out, attributions])
+        found = Drivers(
+            ranked, by_name, knock, int((directions != 0).sum()), int((directions == 0).sum()), [out, attributions]
+        )
         with explained_errors(out):
             if pictures is not None:
                 found.files.extend(_draw(context, found, scores, annotation, out, pictures))
@@ -214,7 +223,14 @@ class _Context:
 
 
 def _chosen(
-    table: DifferentialGenes, annotation: Sequence[Gene], min_change, max_adjusted, max_genes, seed, de_path: str, gtf_path: str
+    table: DifferentialGenes,
+    annotation: Sequence[Gene],
+    min_change,
+    max_adjusted,
+    max_genes,
+    seed,
+    de_path: str,
+    gtf_path: str,
 ) -> dict[Gene, int]:
     """Direction of the genes to explain."""
     if max_genes < MIN_GENES:
@@ -283,7 +299,11 @@ def _scored(motifs, codes, contributions, p_value, progress):
     parts = [
         score_motifs(motifs, [one], [values], p_value)
         for one, values in tqdm(
-            list(zip(codes, contributions, strict=True)), desc="finding motifs", unit=" genes", disable=disable, file=sys.stderr
+            list(zip(codes, contributions, strict=True)),
+            desc="finding motifs",
+            unit=" genes",
+            disable=disable,
+            file=sys.stderr,
         )
     ]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
@@ -305,7 +325,9 @@ def _knock_outs(context: _Context, ranked: Sequence[Driver], genes: int, seed: i
         x = context.explaining.sequence(target)
         motif = context.motifs[name]
         try:
-            (effect,) = knock_out(context.explaining.explainer, x, [target.quantity], motif, [place], seed=seed, p_value=context.p_value)
+            (effect,) = knock_out(
+                context.explaining.explainer, x, [target.quantity], motif, [place], seed=seed, p_value=context.p_value
+            )
         except InputError as error:
             logger.warning("%s", error)
             continue
@@ -349,7 +371,9 @@ def _text(value) -> str:
     return str(value)
 
 
-def _draw(context: _Context, found: Drivers, scores: np.ndarray, annotation: Sequence[Gene], out: Path, suffix: str) -> list[Path]:
+def _draw(
+    context: _Context, found: Drivers, scores: np.ndarray, annotation: Sequence[Gene], out: Path, suffix: str
+) -> list[Path]:
     """The page of the first motifs, and the gene that says most about the first one."""
     columns = {name: number for number, name in enumerate(context.motifs)}
     changed = context.directions != 0
@@ -358,9 +382,13 @@ def _draw(context: _Context, found: Drivers, scores: np.ndarray, annotation: Seq
         values = scores[:, columns[driver.motif]]
         words = {"+": "raises", "-": "lowers", ".": "no hits"}[direction_of(driver)]
         knock = found.knock_outs.get(driver.motif)
-        caption = f"{rank}. {driver.motif}   {words}   z {driver.z:.1f}   p {driver.p:.2g}   adjusted {driver.p_adjusted:.2g}"
+        caption = (
+            f"{rank}. {driver.motif}   {words}   z {driver.z:.1f}   p {driver.p:.2g}   adjusted {driver.p_adjusted:.2g}"
+        )
         caption += "" if knock is None else f"   knocked out {knock.effect:+.2f}"
-        rows.append(MotifRow(context.motifs[driver.motif], caption, {"changed": values[changed], "unchanged": values[~changed]}))
+        rows.append(
+            MotifRow(context.motifs[driver.motif], caption, {"changed": values[changed], "unchanged": values[~changed]})
+        )
     page = out.with_suffix(f".motifs{suffix}")
     contrast = context.explaining.provenance["quantity"]["contrast"]["name"]
     draw_motifs(page, rows, f"Motifs that drive {contrast}", "contribution of a gene's hits (log2)")
@@ -372,6 +400,10 @@ def _draw(context: _Context, found: Drivers, scores: np.ndarray, annotation: Seq
         marks = marks_of([context.motifs[driver.motif] for driver in found.ranked[:3]], stretch, context.p_value)
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", context.explained.names[row])
         written.append(out.with_suffix(f".{name}{suffix}"))
-        on_contig = [gene for gene in annotation if context.explaining.genome.resolve(gene.chrom) == context.explained.chroms[row]]
+        on_contig = [
+            gene
+            for gene in annotation
+            if context.explaining.genome.resolve(gene.chrom) == context.explained.chroms[row]
+        ]
         draw_stretch(written[-1], stretch, on_contig, marks)
     return written

@@ -136,7 +136,9 @@ def check_same_run(file: AttributionFile, explaining: Explaining) -> None:
     known = _by_place(explaining)
     for key in _places(file):
         if key not in known:
-            raise InputError(f"{file.paths[0]}: explains {key[0]} at {key[1]}:{key[2]}, which is not among the given genes or regions")
+            raise InputError(
+                f"{file.paths[0]}: explains {key[0]} at {key[1]}:{key[2]}, which is not among the given genes or regions"
+            )
 
 
 def _by_place(explaining: Explaining) -> dict[tuple[str, str, int], Target]:

@@ -122,7 +122,12 @@ def edit_motif(
     rows = _run(explaining, jobs, motif, settings, progress)
     if out is not None:
         files = {"sites": describe_file(sites)} if isinstance(sites, (str, os.PathLike)) else {}
-        provenance = {"models": explaining.provenance, "motif": motif.probabilities.tolist(), "files": files, "options": settings}
+        provenance = {
+            "models": explaining.provenance,
+            "motif": motif.probabilities.tolist(),
+            "files": files,
+            "options": settings,
+        }
         with explained_errors(out):
             _write(out, rows, provenance)
     return rows
@@ -146,7 +151,9 @@ def parse_motif(text: str) -> Motif:
     found = [motif for key, motif in motifs.items() if not name or name == key or name in key.split()]
     if len(found) != 1:
         said = ", ".join(list(motifs)[:8]) + (", ..." if len(motifs) > 8 else "")
-        raise InputError(f"{path}: {'no' if not found else len(found)} motif{'s' * (len(found) > 1)} {name!r}; name one of: {said}")
+        raise InputError(
+            f"{path}: {'no' if not found else len(found)} motif{'s' * (len(found) > 1)} {name!r}; name one of: {said}"
+        )
     return found[0]
 
 
@@ -164,7 +171,14 @@ def per_track(quantity: Quantity, names: Sequence[str]) -> list[tuple[str, Quant
         for place, column in enumerate(term.columns.tolist()):
             identifier = term.tracks.identifiers[place]
             name = f"{names[term.source]}:{identifier}" if len(names) > 1 else identifier
-            single = replace(term, sign=1.0, bins=first.bins, columns=[column], weights=[1.0], tracks=term.tracks.select([identifier]))
+            single = replace(
+                term,
+                sign=1.0,
+                bins=first.bins,
+                columns=[column],
+                weights=[1.0],
+                tracks=term.tracks.select([identifier]),
+            )
             found.setdefault(name, Quantity((single,)))
     return list(found.items())
 
@@ -177,16 +191,25 @@ def _jobs(explaining: Explaining, sites: Sequence[Interval], motif: Motif) -> li
         inside = []
         for number, site in enumerate(sites):
             at = site.start - target.window.start
-            if explaining.genome.resolve(site.chrom) == target.window.contig and 0 <= at <= target.window.length - len(motif):
+            if explaining.genome.resolve(site.chrom) == target.window.contig and 0 <= at <= target.window.length - len(
+                motif
+            ):
                 inside.append(site)
                 used.add(number)
         if inside:
             jobs.append((target, inside))
     if not jobs:
-        raise InputError(f"none of the {len(sites)} sites lies in the window of one of the {len(targets)} genes or regions")
+        raise InputError(
+            f"none of the {len(sites)} sites lies in the window of one of the {len(targets)} genes or regions"
+        )
     if len(used) < len(sites):
         first = next(site for number, site in enumerate(sites) if number not in used)
-        logger.warning("%d of %d sites lie in no target's window and are left out (first: %s)", len(sites) - len(used), len(sites), first)
+        logger.warning(
+            "%d of %d sites lie in no target's window and are left out (first: %s)",
+            len(sites) - len(used),
+            len(sites),
+            first,
+        )
     return jobs
 
 
@@ -199,14 +222,23 @@ def _run(explaining: Explaining, jobs, motif: Motif, settings: Mapping, progress
     rows: list[EditEffect] = []
     disable = None if progress is None else not progress
     edit = "knock_out" if settings["knocked_out"] else "insertion"
-    with tqdm(total=sum(len(sites) for _, sites in jobs), desc="editing", unit=" sites", disable=disable, file=sys.stderr) as bar:
+    with tqdm(
+        total=sum(len(sites) for _, sites in jobs), desc="editing", unit=" sites", disable=disable, file=sys.stderr
+    ) as bar:
         for target, sites in jobs:
             columns = [(name, target.quantity), *per_track(target.quantity, ensembles)]
             quantities, x = [quantity for _, quantity in columns], explaining.sequence(target)
             places = [Place(site.start - target.window.start, "-" if site.strand == "-" else "+") for site in sites]
             if settings["knocked_out"]:
                 effects = knock_out(
-                    explaining.explainer, x, quantities, motif, places, settings["replacements"], settings["seed"], settings["p_value"]
+                    explaining.explainer,
+                    x,
+                    quantities,
+                    motif,
+                    places,
+                    settings["replacements"],
+                    settings["seed"],
+                    settings["p_value"],
                 )
             else:
                 effects = insert(explaining.explainer, x, quantities, motif, places)

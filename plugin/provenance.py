@@ -14,7 +14,9 @@ from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.zoo.hashes import remembered_sha256
 
 
-def loaded_models(models: str | Sequence[str] | Mapping[str, object], zoo: str | os.PathLike | None = None) -> dict[str, object]:
+def loaded_models(
+    models: str | Sequence[str] | Mapping[str, object], zoo: str | os.PathLike | None = None
+) -> dict[str, object]:
     """Models by name: those that are given, or entries of a zoo, loaded.
 
     Raises

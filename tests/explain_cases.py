@@ -78,7 +78,9 @@ def planted_model(sign=1.0, names=("treated", "control")):
     infinite = np.full(2, np.inf)
     tracks = Tracks(np.arange(2), names, names, names, infinite, infinite, np.ones(2), ("sum", "sum"), np.arange(2))
     head = network.config.heads[0]
-    return SimpleNamespace(predictors=[Predictor(network)], tracks=tracks, transform="new", config=network.config, head=head)
+    return SimpleNamespace(
+        predictors=[Predictor(network)], tracks=tracks, transform="new", config=network.config, head=head
+    )
 
 
 def planted_genome(folder, genes=24, carriers=12, seed=0):

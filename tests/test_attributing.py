@@ -84,7 +84,9 @@ def test_files_hold_what_the_function_returns(case, tmp_path):
     with AttributionFile(out) as file, pyBigWig.open(str(tmp_path / "a.bw")) as bigwig:
         assert (file.names, file.labels) == (["G0", "G1", "G2", "G20"], ["name0", "name1", "name2", "name20"])
         assert file.provenance["quantity"]["contrast"] == {"name": "change", "terms": {"treated": 1.0, "control": -1.0}}
-        assert file.provenance["models"][0]["weights_sha256"] and file.provenance["files"]["fasta"]["name"] == "genome.fa"
+        assert (
+            file.provenance["models"][0]["weights_sha256"] and file.provenance["files"]["fasta"]["name"] == "genome.fa"
+        )
         overlap = np.zeros((2, len(case.text)))
         for row, result in enumerate(results):
             one = result.attribution
@@ -112,10 +114,20 @@ def test_mutagenesis_effects_equal_the_scores_of_the_variants(case, tmp_path):
     assert 0 <= offset <= 121
     lines = ["##fileformat=VCFv4.2", "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
     for position in range(site, site + 9):
-        lines += [f"c1\t{position + 1}\t.\t{case.text[position]}\t{alt}\t.\t.\t." for alt in "ACGT" if alt != case.text[position]]
+        lines += [
+            f"c1\t{position + 1}\t.\t{case.text[position]}\t{alt}\t.\t.\t."
+            for alt in "ACGT"
+            if alt != case.text[position]
+        ]
     (tmp_path / "v.vcf").write_text("\n".join(lines) + "\n")
     table = score_variants(
-        case.model, tmp_path / "v.vcf", case.fasta, genes=case.gtf, scores=["gene:logSED"], tracks=["treated"], window="gene"
+        case.model,
+        tmp_path / "v.vcf",
+        case.fasta,
+        genes=case.gtf,
+        scores=["gene:logSED"],
+        tracks=["treated"],
+        window="gene",
     )
     table = table[table.gene_id == "G0"]
     assert len(table) == 27 and table.score.abs().max() > 0.1
@@ -200,8 +212,15 @@ def test_regions_and_ratios(case, tmp_path):
 def test_what_cannot_be_explained_is_skipped_with_its_reason(case, tmp_path, caplog):
     write_fasta(tmp_path / "n.fa", {"c1": "N" * 2000 + case.text})
     (tmp_path / "r.bed").write_text("c1\t900\t950\nc9\t5\t9\nc1\t3000\t3010\nc1\t99990\t99999\n")
-    results = attribute(case.model, tmp_path / "n.fa", regions=tmp_path / "r.bed", progress=False, contrast=case.contrast)
-    assert [one.code if isinstance(one, Skipped) else "" for one in results] == ["NO_ACGT", "CONTIG_UNKNOWN", "", "OUT_OF_RANGE"]
+    results = attribute(
+        case.model, tmp_path / "n.fa", regions=tmp_path / "r.bed", progress=False, contrast=case.contrast
+    )
+    assert [one.code if isinstance(one, Skipped) else "" for one in results] == [
+        "NO_ACGT",
+        "CONTIG_UNKNOWN",
+        "",
+        "OUT_OF_RANGE",
+    ]
     assert "CONTIG_UNKNOWN 1: the FASTA has no such contig" in caplog.text
     (tmp_path / "far.gtf").write_text(
         "".join(f'c1\tx\texon\t{start}\t{start + 9}\t.\t+\t.\tgene_id "far";\n' for start in (1000, 9000))
@@ -216,7 +235,10 @@ def test_what_cannot_be_explained_is_skipped_with_its_reason(case, tmp_path, cap
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"gene_ids": ["G0", "G99", "nobody"]}, "genes.gtf: 2 of 3 chosen genes are not in it: 'G99', 'nobody'; it has 24 genes"),
+        (
+            {"gene_ids": ["G0", "G99", "nobody"]},
+            "genes.gtf: 2 of 3 chosen genes are not in it: 'G99', 'nobody'; it has 24 genes",
+        ),
         ({"gene_ids": []}, "no genes are chosen"),
         ({"contrast": None, "tracks": ["nothing like it"]}, "'nothing like it' is no identifier"),
         ({"tracks": ["treated"]}, "give either tracks or a contrast"),
@@ -244,7 +266,10 @@ def test_bad_arguments_are_refused(case, options, message):
         ("contrast\ttreated_tracks\tcontrol_tracks\nc\ttreated\ttreated\n", "stands on both sides"),
         ("contrast\ttreated_tracks\tcontrol_tracks\nc\ttreated\t\n", "tracks on both sides"),
         ("contrast\ttreated_tracks\tcontrol_tracks\nc\ttreated\n", "line 2: 2 columns, but the header has 3"),
-        ("contrast\ttreated_tracks\tcontrol_tracks\na\ttreated\tcontrol\nb\tcontrol\ttreated\n", "holds 2 contrasts, name the one"),
+        (
+            "contrast\ttreated_tracks\tcontrol_tracks\na\ttreated\tcontrol\nb\tcontrol\ttreated\n",
+            "holds 2 contrasts, name the one",
+        ),
         ("a\ttreated\t1\nb\tcontrol\t1\n", "holds 2 contrasts"),
     ],
 )
@@ -266,8 +291,12 @@ def test_both_kinds_of_contrast_files_mean_the_same(case, tmp_path):
 def test_tuned_less_base_is_a_contrast_of_models(case, tmp_path):
     (tmp_path / "c.tsv").write_text("name\ttrack\tweight\nd\ttuned:treated\t1\nd\tbase:treated\t-1\n")
     models = {"tuned": planted_model(), "base": planted_model(sign=0.0)}
-    (result,) = attribute(models, case.fasta, genes=case.gtf, gene_ids=["G0"], contrast=tmp_path / "c.tsv", progress=False)
-    (alone,) = attribute({"t": models["tuned"]}, case.fasta, genes=case.gtf, gene_ids=["G0"], tracks=["treated"], progress=False)
+    (result,) = attribute(
+        models, case.fasta, genes=case.gtf, gene_ids=["G0"], contrast=tmp_path / "c.tsv", progress=False
+    )
+    (alone,) = attribute(
+        {"t": models["tuned"]}, case.fasta, genes=case.gtf, gene_ids=["G0"], tracks=["treated"], progress=False
+    )
     np.testing.assert_allclose(result.attribution.hypothetical, alone.attribution.hypothetical, atol=1e-6)
     assert result.attribution.value < alone.attribution.value
     with pytest.raises(InputError, match="different tracks; say by a contrast"):
@@ -286,14 +315,19 @@ def test_outputs_that_exist_are_inputs_or_cannot_be_are_refused(case, tmp_path):
             case.run(given)
     assert out.read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["a.h5"]
     case.run(out, force=True, gene_ids=["G0"], method=Method("shuffle", block=10, stride=10), span=50)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bw", "a.h5"]  # shuffling knows nothing of other bases
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.bw",
+        "a.h5",
+    ]  # shuffling knows nothing of other bases
     for name, message in (("absent.h5", "no such file"), ("a.bw", "cannot be read as HDF5")):
         with pytest.raises(InputError, match=message):
             AttributionFile(tmp_path / name)
 
 
 def test_the_command(case, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kipoi_borzoi.attributing.loaded_models", lambda names, zoo: {name: planted_model() for name in names})
+    monkeypatch.setattr(
+        "kipoi_borzoi.attributing.loaded_models", lambda names, zoo: {name: planted_model() for name in names}
+    )
     (tmp_path / "ids.txt").write_text("# mine\nG0\tup\nname1\n")
     out = tmp_path / "a.h5"
     words = ["attribute", "--model", "m", "--fasta", str(case.fasta), "--genes", str(case.gtf), "--gene-ids", str(tmp_path / "ids.txt"),

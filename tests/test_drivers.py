@@ -39,14 +39,19 @@ class Case:
 
     def write_genes(self, sign, carriers=12):
         lines = ["gene\tlog2FoldChange\tpadj"]
-        lines += [f"G{number}\t{sign * 2.0 if number < carriers else 0.1}\t{0.001 if number < carriers else 0.8}" for number in range(24)]
+        lines += [
+            f"G{number}\t{sign * 2.0 if number < carriers else 0.1}\t{0.001 if number < carriers else 0.8}"
+            for number in range(24)
+        ]
         (self.folder / "de.tsv").write_text("\n".join(lines) + "\nunknown\t3\t0.001\nuntested\tNA\tNA\n")
 
     def run(self, out, sign=1, model=None, **options):
         self.write_genes(sign)
         files = (self.folder / name for name in ("genome.fa", "genes.gtf", "contrast.tsv", "de.tsv", "motifs.meme"))
         model = model or planted_model(sign=float(sign))
-        return find_drivers({"m": model}, *files, out, **{"progress": False, "permutations": 999, "pictures": None, **options})
+        return find_drivers(
+            {"m": model}, *files, out, **{"progress": False, "permutations": 999, "pictures": None, **options}
+        )
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +101,9 @@ def test_attributions_are_kept_and_used_again(case, tmp_path, monkeypatch):
 def test_pictures_are_drawn(case, tmp_path):
     found = case.run(tmp_path / "d.tsv", pictures=".svg", test=1, test_genes=1)
     names = [path.name for path in found.files]
-    assert names[:3] == ["d.tsv", "d.attributions.h5", "d.motifs.svg"] and names[3].startswith("d.G") and len(names) == 4
+    assert (
+        names[:3] == ["d.tsv", "d.attributions.h5", "d.motifs.svg"] and names[3].startswith("d.G") and len(names) == 4
+    )
     assert all(path.stat().st_size > 1000 for path in found.files)
 
 
@@ -119,14 +126,24 @@ def test_bad_arguments_are_refused(case, tmp_path, options, message):
 
 def test_genes_of_another_annotation_are_refused(case, tmp_path):
     (tmp_path / "de.tsv").write_text("gene\tlogFC\nENSG1\t2\nENSG2\t0\n")
-    files = (case.folder / "genome.fa", case.folder / "genes.gtf", case.folder / "contrast.tsv", tmp_path / "de.tsv", case.folder / "motifs.meme")
-    with pytest.raises(InputError, match=r"none of its 2 genes \(such as ENSG1\) is in .*genes.gtf \(with genes such as G0\)"):
+    files = (
+        case.folder / "genome.fa",
+        case.folder / "genes.gtf",
+        case.folder / "contrast.tsv",
+        tmp_path / "de.tsv",
+        case.folder / "motifs.meme",
+    )
+    with pytest.raises(
+        InputError, match=r"none of its 2 genes \(such as ENSG1\) is in .*genes.gtf \(with genes such as G0\)"
+    ):
         find_drivers({"m": planted_model()}, *files, tmp_path / "d.tsv")
 
 
 def test_the_command(case, tmp_path, capsys, monkeypatch):
     case.write_genes(1)
-    monkeypatch.setattr("kipoi_borzoi.drivers.loaded_models", lambda names, zoo: {name: planted_model() for name in names})
+    monkeypatch.setattr(
+        "kipoi_borzoi.drivers.loaded_models", lambda names, zoo: {name: planted_model() for name in names}
+    )
     folder = case.folder
     words = ["drivers", "--model", "m", "--fasta", f"{folder}/genome.fa", "--genes", f"{folder}/genes.gtf", "--contrast", f"{folder}/contrast.tsv",
              "--de-genes", f"{folder}/de.tsv", "--motifs", f"{folder}/motifs.meme", "--out", f"{tmp_path}/d.tsv", "--permutations", "199",
@@ -143,13 +160,19 @@ def test_insertion_adds_what_knocking_out_removes(case):
 
     model = planted_model()
     explaining = prepare_explaining(
-        {"m": model}, case.folder / "genome.fa", genes=case.folder / "genes.gtf", gene_ids=["G0", "G20"], contrast=case.folder / "contrast.tsv"
+        {"m": model},
+        case.folder / "genome.fa",
+        genes=case.folder / "genes.gtf",
+        gene_ids=["G0", "G20"],
+        contrast=case.folder / "contrast.tsv",
     )
     carrier, empty = explaining.targets
     motif = Motif.of_sequence(MOTIF)
     at = case.sites["G0"] - carrier.window.start
     (out,) = knock_out(explaining.explainer, explaining.sequence(carrier), [carrier.quantity], motif, [Place(at)])
-    inside = insert(explaining.explainer, explaining.sequence(empty), [empty.quantity], motif, [Place(100), Place(300, "-")])
+    inside = insert(
+        explaining.explainer, explaining.sequence(empty), [empty.quantity], motif, [Place(100), Place(300, "-")]
+    )
     assert out.effects[0] < -0.05
     for effect in inside:
         assert effect.effects[0] == pytest.approx(-out.effects[0], rel=1e-3) and np.isnan(effect.sd[0])

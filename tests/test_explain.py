@@ -66,7 +66,9 @@ def test_gradients_equal_finite_differences_in_every_pass(model):
             up, down = x.copy(), x.copy()
             up[place] += step
             down[place] -= step
-            slope = (plainly(model, up, bins, one, number=number) - plainly(model, down, bins, one, number=number)) / (2 * step)
+            slope = (plainly(model, up, bins, one, number=number) - plainly(model, down, bins, one, number=number)) / (
+                2 * step
+            )
             assert gradient[place] == pytest.approx(slope, rel=1e-4, abs=1e-6 * scale)
     assert not found[2][1][-3:].any() and found[0][1][-3:].any()  # shifted right by 3, the last bases leave the window
 
@@ -81,9 +83,9 @@ def test_contrasts_between_models_are_differences_of_their_gradients():
     def one(number, sign):
         return LogSum(number, sign, [3, 4], [0], [1.0], table.ensembles[number].tracks, 0.3)
 
-    (value, both), = explainer.gradients(x, Quantity((one(0, 1.0), one(1, -1.0))))
-    (first, up), = explainer.gradients(x, Quantity((one(0, 1.0),)))
-    (second, down), = explainer.gradients(x, Quantity((one(1, 1.0),)))
+    ((value, both),) = explainer.gradients(x, Quantity((one(0, 1.0), one(1, -1.0))))
+    ((first, up),) = explainer.gradients(x, Quantity((one(0, 1.0),)))
+    ((second, down),) = explainer.gradients(x, Quantity((one(1, 1.0),)))
     assert value == pytest.approx(first - second)
     np.testing.assert_allclose(both, up - down, atol=1e-12)
     values, _ = explainer.effects(x, [Quantity((one(0, 1.0), one(1, -1.0)))], [])
@@ -164,13 +166,19 @@ def test_mutagenesis_equals_centred_gradients_where_the_network_is_nearly_linear
 
 def test_raw_gradients_are_neither_centred_nor_cut(smooth):
     table = make_table({"m": smooth}, contrasts=[CONTRAST])
-    explainer, quantity, x = Explainer(table, make_passes()), contrast_quantity(make_table({"m": smooth}, contrasts=[CONTRAST]), [9]), dna(64, 3)
+    explainer, quantity, x = (
+        Explainer(table, make_passes()),
+        contrast_quantity(make_table({"m": smooth}, contrasts=[CONTRAST]), [9]),
+        dna(64, 3),
+    )
     ((_, gradient),) = explainer.gradients(x, quantity)
     raw = explain(explainer, x, quantity, (0, 64), Method("gradient"))
     np.testing.assert_allclose(raw.hypothetical, gradient, rtol=1e-6)
     plain = explain(explainer, x, quantity, (10, 20), Method())
     np.testing.assert_allclose(plain.hypothetical, centred(gradient)[10:20], atol=1e-7 * np.abs(gradient).max())
-    np.testing.assert_allclose(plain.contributions, (x * centred(gradient)).sum(1)[10:20], atol=1e-7 * np.abs(gradient).max())
+    np.testing.assert_allclose(
+        plain.contributions, (x * centred(gradient)).sum(1)[10:20], atol=1e-7 * np.abs(gradient).max()
+    )
     assert np.abs(plain.hypothetical.sum(1)).max() < 1e-6 * np.abs(gradient).max()
 
 

@@ -68,7 +68,15 @@ def installed(case, monkeypatch):
 
 def test_patterns_are_cut_named_and_tested(case, tmp_path, installed):
     out = tmp_path / "found.tsv"
-    (one,) = find_motifs(case.out, out, motifs=case.folder / "known.meme", explaining=case.explaining(), sites=4, pictures=".svg", progress=False)
+    (one,) = find_motifs(
+        case.out,
+        out,
+        motifs=case.folder / "known.meme",
+        explaining=case.explaining(),
+        sites=4,
+        pictures=".svg",
+        progress=False,
+    )
     assert (one.pattern.motif.consensus, one.pattern.sign, len(one.pattern.seqlets)) == (MOTIF, "+", 12)
     assert one.closest == MOTIF and one.similarity > 0.95
     with AttributionFile(case.out) as file:
@@ -80,7 +88,11 @@ def test_patterns_are_cut_named_and_tested(case, tmp_path, installed):
     assert (one.knock_outs < -0.05).all() and one.insertions == pytest.approx(-one.knock_outs.mean(), rel=1e-3)
     assert read_meme(tmp_path / "found.meme")[0].consensus == MOTIF
     lines = [line.split("\t") for line in out.read_text().splitlines()]
-    assert tuple(lines[0]) == COLUMNS and len(lines) == 2 and lines[1][:6] == ["pos_0", "+", "12", "12", lines[1][4], MOTIF]
+    assert (
+        tuple(lines[0]) == COLUMNS
+        and len(lines) == 2
+        and lines[1][:6] == ["pos_0", "+", "12", "12", lines[1][4], MOTIF]
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.meme", "found.motifs.svg", "found.tsv"]
 
 

@@ -26,9 +26,15 @@ def boxes(ax):
     for patch in ax.patches:
         path = patch.get_path()
         starts = np.flatnonzero(path.codes == 1)
-        corners = [part[path.codes[start : start + len(part)] != 79] for start, part in zip(starts, np.split(path.vertices, starts[1:]), strict=True)]
+        corners = [
+            part[path.codes[start : start + len(part)] != 79]
+            for start, part in zip(starts, np.split(path.vertices, starts[1:]), strict=True)
+        ]
         letter = letter_of[to_hex(patch.get_facecolor())]
-        found += [(letter, *part[:, 0][[part[:, 0].argmin(), part[:, 0].argmax()]], part[:, 1].min(), part[:, 1].max()) for part in corners]
+        found += [
+            (letter, *part[:, 0][[part[:, 0].argmin(), part[:, 0].argmax()]], part[:, 1].min(), part[:, 1].max())
+            for part in corners
+        ]
     return found
 
 
@@ -37,8 +43,14 @@ def test_letters_are_as_high_as_their_numbers_and_stacked_from_zero():
     with new_figure(4, 2) as figure:
         ax = figure.subplots()
         draw_logo(ax, heights, start=10)
-        drawn = {(letter, round(left, 2)): (round(bottom, 6), round(top, 6)) for letter, left, _, bottom, top in boxes(ax) if letter != "A"}
-        assert drawn[("G", 10.03)] == (0, 0.5) and drawn[("C", 10.03)] == (0.5, 2.5) and drawn[("T", 11.03)] == (-1.5, 0)
+        drawn = {
+            (letter, round(left, 2)): (round(bottom, 6), round(top, 6))
+            for letter, left, _, bottom, top in boxes(ax)
+            if letter != "A"
+        }
+        assert (
+            drawn[("G", 10.03)] == (0, 0.5) and drawn[("C", 10.03)] == (0.5, 2.5) and drawn[("T", 11.03)] == (-1.5, 0)
+        )
         assert ax.get_xlim() == (10, 13) and ax.get_ylim()[0] < -1.5 and ax.get_ylim()[1] > 2.5
 
 
@@ -55,10 +67,16 @@ def test_the_strongest_places_are_apart_and_in_order():
 
 def stretch(length, seed=0):
     random = np.random.default_rng(seed)
-    return Stretch("GENE", "chr1", 1000, random.integers(0, 5, length).astype(np.uint8), random.normal(size=length), "log2 change")
+    return Stretch(
+        "GENE", "chr1", 1000, random.integers(0, 5, length).astype(np.uint8), random.normal(size=length), "log2 change"
+    )
 
 
-GENES = (Gene("G1", "one", "chr1", "+", ((1010, 1030), (1100, 1400))), Gene("G2", "", "chr1", "-", ((900, 1020),)), Gene("far", "", "chr1", ".", ((9, 10),)))
+GENES = (
+    Gene("G1", "one", "chr1", "+", ((1010, 1030), (1100, 1400))),
+    Gene("G2", "", "chr1", "-", ((900, 1020),)),
+    Gene("far", "", "chr1", ".", ((9, 10),)),
+)
 MARKS = (Mark("m", 1020, 1030, "+"), Mark("n", 1025, 1033, "-"), Mark("o", 5000, 5010, "."))
 
 
@@ -90,7 +108,9 @@ def attributions(tmp_path):
         x = dna(400, number) > 0
         values = np.random.default_rng(number).normal(size=(400, 4)).astype(np.float32)
         one = Attribution(x, values, np.full(400, np.nan, np.float32), 1.0, float("nan"), 1)
-        results.append(Explained(name, f"name{number}", "chr1", 5000 * number - 100, 5000 * number + 300, "+", (0, 400), one))
+        results.append(
+            Explained(name, f"name{number}", "chr1", 5000 * number - 100, 5000 * number + 300, "+", (0, 400), one)
+        )
     provenance = {"models": [], "quantity": {"contrast": None}, "method": {}}
     write_attributions(path, 400, [*results, Skipped("G3", "NO_EXON", "far")], provenance)
     return path
@@ -113,7 +133,10 @@ def test_targets_are_drawn_by_name_and_region(attributions, tmp_path, capsys):
         ({}, "2 targets, name one .--target.: G1, G2"),
         ({"target": "G9"}, "no target 'G9' in it; there is G1, G2"),
         ({"target": "G3"}, "no target 'G3' in it; it was skipped .NO_EXON."),
-        ({"target": "G1", "region": "chr1:301-400"}, "chr1:300-400 does not lie in the explained stretch chr1:-100-300"),
+        (
+            {"target": "G1", "region": "chr1:301-400"},
+            "chr1:300-400 does not lie in the explained stretch chr1:-100-300",
+        ),
         ({"target": "G1", "region": "chr2:1-40"}, "lies on chr1"),
         ({"target": "G1", "region": "here"}, "expected chrom:start-end"),
         ({"target": "G1", "region": "chr1:0-9"}, "start must be 1 or more"),

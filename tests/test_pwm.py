@@ -50,7 +50,9 @@ def test_a_meme_file_is_read(tmp_path):
     np.testing.assert_allclose(one.probabilities[0], [0.97, 0.01, 0.01, 0.01])
     np.testing.assert_allclose(two.probabilities, [[0.1, 0.2, 0.3, 0.4]])
     assert one.consensus == "ACA"
-    assert one.information[2] == 0 and one.information[0] == pytest.approx(2 + 0.97 * math.log2(0.97) + 0.03 * math.log2(0.01))
+    assert one.information[2] == 0 and one.information[0] == pytest.approx(
+        2 + 0.97 * math.log2(0.97) + 0.03 * math.log2(0.01)
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,10 @@ def test_a_meme_file_is_read(tmp_path):
         (("MOTIF two", "MOTIF"), "line 17: a motif without a name"),
         (("alength= 4 w= 1", "alength= 20 w= 1"), "20 letters, expected 4"),
         ((MEME[MEME.index("MOTIF MA") :], ""), "no motif in it"),
-        (("letter-probability matrix: alength= 4 w= 1\n0.1 0.2 0.3 0.4\n", ""), "motif 'two' has no 'letter-probability matrix'"),
+        (
+            ("letter-probability matrix: alength= 4 w= 1\n0.1 0.2 0.3 0.4\n", ""),
+            "motif 'two' has no 'letter-probability matrix'",
+        ),
     ],
 )
 def test_malformed_meme_files_are_named_with_their_line(tmp_path, change, message):
@@ -88,7 +93,9 @@ def test_files_that_hold_no_text_are_refused(tmp_path):
 
 def test_the_threshold_counts_all_sequences():
     motif = random_motif(6, seed=1)
-    scores = sorted(sum(motif.scores[i, b] for i, b in enumerate(word)) for word in itertools.product(range(4), repeat=6))
+    scores = sorted(
+        sum(motif.scores[i, b] for i, b in enumerate(word)) for word in itertools.product(range(4), repeat=6)
+    )
     scores = np.array(scores)
     for p_value in (1e-3, 0.01, 0.2):
         threshold = motif.threshold(p_value)
@@ -139,7 +146,9 @@ def test_insertions_and_knock_outs():
     for edit in edits:
         altered = edit.applied(x)
         assert (altered[:30] == x[:30]).all() and (altered[37:] == x[37:]).all() and (altered.sum(1) == 1).all()
-        assert not [hit for hit in find_hits(motif, altered.argmax(1).astype(np.uint8), 1e-3) if hit.end > 30 and hit.start < 37]
+        assert not [
+            hit for hit in find_hits(motif, altered.argmax(1).astype(np.uint8), 1e-3) if hit.end > 30 and hit.start < 37
+        ]
     with pytest.raises(InputError, match="cannot be knocked out"):
         knock_outs(x, Motif("flat", np.full((3, 4), 0.25)), 5, 1, np.random.default_rng(0))
     with pytest.raises(InputError, match="no sequence of A, C, G and T"):

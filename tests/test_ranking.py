@@ -67,7 +67,10 @@ def test_p_values_are_uniform_when_nothing_drives():
         values += [driver.p for driver in rank_drivers(list("abcdef"), *made_up(seed), permutations=199, seed=seed)]
     values = np.array(values)
     assert 0.4 < values.mean() < 0.6 and 0.02 < (values <= 0.1).mean() < 0.18
-    adjusted = [min(d.p_adjusted for d in rank_drivers(list("abcdef"), *made_up(s), permutations=199, seed=s)) for s in range(60)]
+    adjusted = [
+        min(d.p_adjusted for d in rank_drivers(list("abcdef"), *made_up(s), permutations=199, seed=s))
+        for s in range(60)
+    ]
     assert np.mean(np.array(adjusted) <= 0.1) <= 0.25
 
 
@@ -78,7 +81,8 @@ def test_p_values_equal_counting_all_permutations():
     direction = np.array([1] * 5 + [0] * 5)
     observed = concordance(scores, direction)[0]
     every = [
-        concordance(scores, np.isin(np.arange(10), chosen).astype(int))[0] for chosen in itertools.combinations(range(10), 5)
+        concordance(scores, np.isin(np.arange(10), chosen).astype(int))[0]
+        for chosen in itertools.combinations(range(10), 5)
     ]
     exact = np.mean(np.array(every) >= observed - 1e-12)
     (driver,) = rank_drivers(["m"], scores, np.ones((10, 1), int), direction, 9999)

@@ -27,7 +27,9 @@ def add_parser(nouns) -> None:
     what = parser.add_argument_group("what to explain")
     what.add_argument("--genes", metavar="GTF", help="annotation: explain genes")
     what.add_argument("--gene-ids", metavar="FILE", help="which genes: a gene_id or name per line (default: all)")
-    what.add_argument("--regions", metavar="BED", help="explain regions; a strand (column 6) restricts the tracks to its own")
+    what.add_argument(
+        "--regions", metavar="BED", help="explain regions; a strand (column 6) restricts the tracks to its own"
+    )
     what.add_argument(
         "--relative-to", metavar="BED",
         help="explain ratios: divide by the coverage of these stretches, named (column 4) as the genes or regions are",
@@ -41,16 +43,31 @@ def add_parser(nouns) -> None:
         help="explain so many bp around the start of the gene or the centre of the region (default: the whole window for"
         " gradients, 200 for ism, 2000 for shuffle)",
     )  # fmt: skip
-    how.add_argument("--block", metavar="BP", type=int, help="ism: replace stretches of BP by N; shuffle: length of a stretch (default: 20)")
-    how.add_argument("--stride", metavar="BP", type=int, help="from the start of a stretch to that of the next (default: --block)")
-    how.add_argument("--shuffles", metavar="N", type=int, default=3, help="shufflings of each stretch (default: %(default)s)")
-    how.add_argument("--samples", metavar="N", type=int, default=10, help="smoothgrad: noisy copies (default: %(default)s)")
-    how.add_argument("--noise", metavar="SD", type=float, default=0.1, help="smoothgrad: standard deviation (default: %(default)s)")
+    how.add_argument(
+        "--block",
+        metavar="BP",
+        type=int,
+        help="ism: replace stretches of BP by N; shuffle: length of a stretch (default: 20)",
+    )
+    how.add_argument(
+        "--stride", metavar="BP", type=int, help="from the start of a stretch to that of the next (default: --block)"
+    )
+    how.add_argument(
+        "--shuffles", metavar="N", type=int, default=3, help="shufflings of each stretch (default: %(default)s)"
+    )
+    how.add_argument(
+        "--samples", metavar="N", type=int, default=10, help="smoothgrad: noisy copies (default: %(default)s)"
+    )
+    how.add_argument(
+        "--noise", metavar="SD", type=float, default=0.1, help="smoothgrad: standard deviation (default: %(default)s)"
+    )
     how.add_argument("--seed", metavar="S", type=int, default=0, help="of noise and shuffles (default: %(default)s)")
     run = parser.add_argument_group("the run")
     run.add_argument("--no-bigwig", action="store_true", help="write no BigWig file")
     run.add_argument("--no-npz", action="store_true", help="write no .npz files")
-    run.add_argument("--shard", metavar="I/N", type=shard, default=(1, 1), help="explain the I-th of N parts of the targets")
+    run.add_argument(
+        "--shard", metavar="I/N", type=shard, default=(1, 1), help="explain the I-th of N parts of the targets"
+    )
     run.add_argument("--force", action="store_true", help="replace existing output, and start over")
 
 
@@ -62,7 +79,13 @@ def _attribute(args) -> int:
     default = 20 if args.method == "shuffle" else 1
     block = default if args.block is None else args.block
     method = Method(
-        args.method, block, block if args.stride is None else args.stride, args.shuffles, args.samples, args.noise, args.seed
+        args.method,
+        block,
+        block if args.stride is None else args.stride,
+        args.shuffles,
+        args.samples,
+        args.noise,
+        args.seed,
     )
     summary = attribute(
         args.model, args.fasta, args.out, genes=args.genes, gene_ids=args.gene_ids, regions=args.regions,

@@ -25,24 +25,66 @@ def add_parser(nouns) -> None:
         "--de-genes", metavar="TSV", required=True,
         help="differential expression with a header: gene, log2 fold change and, better, adjusted p-value (DESeq2, edgeR, limma)",
     )  # fmt: skip
-    parser.add_argument("--motifs", metavar="MEME", required=True, help="the motifs to rank, such as JASPAR's or your own")
+    parser.add_argument(
+        "--motifs", metavar="MEME", required=True, help="the motifs to rank, such as JASPAR's or your own"
+    )
     parser.add_argument("--out", metavar="OUT.tsv", required=True, help="the table")
     what = parser.add_argument_group("what to explain")
     add_quantity(what, contrast_required=True)
     add_ensemble(what)
-    what.add_argument("--span", metavar="BP", type=int, help="look for motifs in so many bp around a gene's start (default: 16384)")
+    what.add_argument(
+        "--span", metavar="BP", type=int, help="look for motifs in so many bp around a gene's start (default: 16384)"
+    )
     genes = parser.add_argument_group("which genes")
-    genes.add_argument("--min-change", metavar="LOG2", type=float, default=1.0, help="least log2 fold change of a changed gene (default: %(default)g)")
-    genes.add_argument("--max-adjusted", metavar="P", type=float, default=0.05, help="largest adjusted p-value of one (default: %(default)g)")
-    genes.add_argument("--change-column", metavar="NAME", help="column of the log2 fold change (default: by its usual names)")
-    genes.add_argument("--adjusted-column", metavar="NAME", help="column of the adjusted p-value (default: by its usual names)")
-    genes.add_argument("--max-genes", metavar="N", type=int, default=100, help="explain at most N changed and N unchanged genes (default: %(default)s)")
+    genes.add_argument(
+        "--min-change",
+        metavar="LOG2",
+        type=float,
+        default=1.0,
+        help="least log2 fold change of a changed gene (default: %(default)g)",
+    )
+    genes.add_argument(
+        "--max-adjusted",
+        metavar="P",
+        type=float,
+        default=0.05,
+        help="largest adjusted p-value of one (default: %(default)g)",
+    )
+    genes.add_argument(
+        "--change-column", metavar="NAME", help="column of the log2 fold change (default: by its usual names)"
+    )
+    genes.add_argument(
+        "--adjusted-column", metavar="NAME", help="column of the adjusted p-value (default: by its usual names)"
+    )
+    genes.add_argument(
+        "--max-genes",
+        metavar="N",
+        type=int,
+        default=100,
+        help="explain at most N changed and N unchanged genes (default: %(default)s)",
+    )
     how = parser.add_argument_group("how to rank")
-    how.add_argument("--hit-p-value", metavar="P", type=float, default=1e-4, help="what counts as a hit of a motif (default: %(default)g)")
+    how.add_argument(
+        "--hit-p-value",
+        metavar="P",
+        type=float,
+        default=1e-4,
+        help="what counts as a hit of a motif (default: %(default)g)",
+    )
     how.add_argument("--permutations", metavar="N", type=int, default=9999, help="(default: %(default)s)")
-    how.add_argument("--seed", metavar="S", type=int, default=0, help="of permutations and chosen genes (default: %(default)s)")
-    how.add_argument("--test", metavar="N", type=int, default=3, help="knock out the first N drivers in the model (default: %(default)s)")
-    how.add_argument("--test-genes", metavar="N", type=int, default=5, help="each in N changed genes (default: %(default)s)")
+    how.add_argument(
+        "--seed", metavar="S", type=int, default=0, help="of permutations and chosen genes (default: %(default)s)"
+    )
+    how.add_argument(
+        "--test",
+        metavar="N",
+        type=int,
+        default=3,
+        help="knock out the first N drivers in the model (default: %(default)s)",
+    )
+    how.add_argument(
+        "--test-genes", metavar="N", type=int, default=5, help="each in N changed genes (default: %(default)s)"
+    )
     how.add_argument("--pictures", choices=("png", "svg", "pdf", "none"), default="png", help="(default: %(default)s)")
     how.add_argument("--force", action="store_true", help="replace existing output, and start over")
 
@@ -61,6 +103,8 @@ def _drivers(args) -> int:
     )  # fmt: skip
     print(f"{found.changed} changed and {found.unchanged} unchanged genes, {len(found.ranked)} motifs")
     for rank, driver in enumerate(found.ranked[:5], start=1):
-        print(f"{rank}. {driver.motif} ({direction_of(driver)})  z {driver.z:.2f}  p {driver.p:.2g}  adjusted {driver.p_adjusted:.2g}")
+        print(
+            f"{rank}. {driver.motif} ({direction_of(driver)})  z {driver.z:.2f}  p {driver.p:.2g}  adjusted {driver.p_adjusted:.2g}"
+        )
     print("written: " + ", ".join(map(str, found.files)))
     return 0

@@ -21,8 +21,15 @@ def add_parser(nouns) -> None:
     )
     add_models(parser)
     parser.add_argument("--motif", metavar="MOTIF", required=True, help="a sequence of A, C, G, T, or FILE.meme:NAME")
-    parser.add_argument("--sites", metavar="BED", required=True, help="where: the motif begins at a site's start, on its strand (column 6)")
-    parser.add_argument("--knock-out", action="store_true", help="replace the sites by random bases without the motif, instead")
+    parser.add_argument(
+        "--sites",
+        metavar="BED",
+        required=True,
+        help="where: the motif begins at a site's start, on its strand (column 6)",
+    )
+    parser.add_argument(
+        "--knock-out", action="store_true", help="replace the sites by random bases without the motif, instead"
+    )
     parser.add_argument("--out", metavar="OUT.tsv", required=True, help="the table")
     what = parser.add_argument_group("whose coverage is looked at")
     what.add_argument("--genes", metavar="GTF", help="annotation: genes")
@@ -31,8 +38,20 @@ def add_parser(nouns) -> None:
     add_quantity(what)
     how = parser.add_argument_group("how to predict")
     add_ensemble(how)
-    how.add_argument("--replacements", metavar="N", type=int, default=3, help="random replacements per site that are averaged (default: %(default)s)")
-    how.add_argument("--hit-p-value", metavar="P", type=float, default=1e-4, help="what counts as a hit of the motif (default: %(default)g)")
+    how.add_argument(
+        "--replacements",
+        metavar="N",
+        type=int,
+        default=3,
+        help="random replacements per site that are averaged (default: %(default)s)",
+    )
+    how.add_argument(
+        "--hit-p-value",
+        metavar="P",
+        type=float,
+        default=1e-4,
+        help="what counts as a hit of the motif (default: %(default)g)",
+    )
     how.add_argument("--seed", metavar="S", type=int, default=0, help="of the replacements (default: %(default)s)")
     how.add_argument("--force", action="store_true", help="replace an existing table")
 

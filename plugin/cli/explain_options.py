@@ -10,7 +10,9 @@ def add_models(parser) -> None:
         help="entries of the zoo without their view; those with the same tracks are an ensemble, unless the contrast names them",
     )  # fmt: skip
     parser.add_argument("--fasta", metavar="FA", required=True, help="the genome, plain or bgzip")
-    parser.add_argument("--zoo", metavar="DIR", help="the zoo's folder (default: the one registered as Kipoi source 'borzoi')")
+    parser.add_argument(
+        "--zoo", metavar="DIR", help="the zoo's folder (default: the one registered as Kipoi source 'borzoi')"
+    )
 
 
 def add_quantity(group, contrast_required: bool = False) -> None:
@@ -28,7 +30,11 @@ def add_quantity(group, contrast_required: bool = False) -> None:
     )  # fmt: skip
     group.add_argument("--contrast-name", metavar="NAME", help="which contrast, if the file holds several")
     group.add_argument(
-        "--pseudocount", metavar="X", type=float, default=1.0, help="added to a sum before its logarithm (default: %(default)g)"
+        "--pseudocount",
+        metavar="X",
+        type=float,
+        default=1.0,
+        help="added to a sum before its logarithm (default: %(default)g)",
     )
     group.add_argument(
         "--exon-bins", choices=("overlap", "majority"), default="overlap",
@@ -67,4 +73,6 @@ def _integers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of bp with commas between, such as 0,-1,1") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected numbers of bp with commas between, such as 0,-1,1"
+        ) from None

@@ -20,11 +20,17 @@ def add_parser(nouns) -> None:
     parser.add_argument("attributions", metavar="FILE", nargs="+", help="what `kipoi-borzoi attribute` has written")
     parser.add_argument("--out", metavar="OUT", required=True, help="picture: .png, .svg or .pdf")
     parser.add_argument("--target", metavar="NAME", help="gene_id, gene name or region to draw (default: the only one)")
-    parser.add_argument("--region", metavar="CHROM:START-END", help="part to draw, 1-based (default: all that was explained)")
+    parser.add_argument(
+        "--region", metavar="CHROM:START-END", help="part to draw, 1-based (default: all that was explained)"
+    )
     parser.add_argument("--genes", metavar="GTF", help="annotation, to draw gene models")
     parser.add_argument("--motifs", metavar="MEME", help="motifs, to mark their hits")
-    parser.add_argument("--hit-p-value", metavar="P", type=float, default=1e-4, help="what counts as a hit (default: %(default)g)")
-    parser.add_argument("--zooms", metavar="N", type=int, default=3, help="strongest places to draw in letters (default: %(default)s)")
+    parser.add_argument(
+        "--hit-p-value", metavar="P", type=float, default=1e-4, help="what counts as a hit (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--zooms", metavar="N", type=int, default=3, help="strongest places to draw in letters (default: %(default)s)"
+    )
 
 
 def _logo(args) -> int:

@@ -19,21 +19,41 @@ def add_parser(nouns) -> None:
         kipoi-borzoi motifs change.h5 --out found.tsv --model lab/both --fasta hg38.fa --genes genes.gtf --contrast contrast.tsv
         """,
     )
-    parser.add_argument("attributions", metavar="FILE", nargs="+", help="what `kipoi-borzoi attribute` has written (all shards)")
+    parser.add_argument(
+        "attributions", metavar="FILE", nargs="+", help="what `kipoi-borzoi attribute` has written (all shards)"
+    )
     parser.add_argument("--out", metavar="OUT.tsv", required=True, help="the table")
     parser.add_argument("--motifs", metavar="MEME", help="known motifs to compare with")
-    parser.add_argument("--min-seqlets", metavar="N", type=int, default=100, help="least number of stretches with signal (default: %(default)s)")
-    parser.add_argument("--max-seqlets", metavar="N", type=int, default=20000, help="most to use, of each sign (default: %(default)s)")
+    parser.add_argument(
+        "--min-seqlets",
+        metavar="N",
+        type=int,
+        default=100,
+        help="least number of stretches with signal (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-seqlets", metavar="N", type=int, default=20000, help="most to use, of each sign (default: %(default)s)"
+    )
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument("--pictures", choices=("png", "svg", "pdf", "none"), default="png", help="(default: %(default)s)")
+    parser.add_argument(
+        "--pictures", choices=("png", "svg", "pdf", "none"), default="png", help="(default: %(default)s)"
+    )
     parser.add_argument("--force", action="store_true", help="replace existing output")
     test = parser.add_argument_group("to test the motifs in the model: the options that made the attribution file")
-    test.add_argument("--model", metavar="NAME[,NAME...]", type=names, action="extend", help="entries of the zoo without their view")
+    test.add_argument(
+        "--model", metavar="NAME[,NAME...]", type=names, action="extend", help="entries of the zoo without their view"
+    )
     test.add_argument("--fasta", metavar="FA", help="the genome")
     test.add_argument("--genes", metavar="GTF", help="annotation, if genes were explained")
     test.add_argument("--regions", metavar="BED", help="regions, if these were explained")
     test.add_argument("--relative-to", metavar="BED", help="denominators, if ratios were explained")
-    test.add_argument("--sites", metavar="N", type=int, default=10, help="instances to take out, and to put in, per motif (default: %(default)s)")
+    test.add_argument(
+        "--sites",
+        metavar="N",
+        type=int,
+        default=10,
+        help="instances to take out, and to put in, per motif (default: %(default)s)",
+    )
     test.add_argument("--zoo", metavar="DIR", help="the zoo's folder")
     add_quantity(test)
     add_ensemble(test)

@@ -27,7 +27,9 @@ _TEXTS = ("name", "label", "chrom", "strand")
 _CHUNK = 1 << 16
 
 
-def write_attributions(path: str | os.PathLike, length: int, results: Iterable[Explained | Skipped], provenance: Mapping) -> None:
+def write_attributions(
+    path: str | os.PathLike, length: int, results: Iterable[Explained | Skipped], provenance: Mapping
+) -> None:
     """Write an attribution file, one target at a time.
 
     Parameters
@@ -133,7 +135,9 @@ class AttributionFile:
     def _read(self) -> None:
         lengths = {file["sequence"].shape[1] for file in self._files}
         if len(lengths) > 1:
-            raise InputError(f"the attribution files have rows of different length: {', '.join(map(str, sorted(lengths)))} bp")
+            raise InputError(
+                f"the attribution files have rows of different length: {', '.join(map(str, sorted(lengths)))} bp"
+            )
         self.length = lengths.pop()
         provenances = [json.loads(file.attrs["provenance"]) for file in self._files]
         for path, other in zip(self.paths, provenances, strict=True):
@@ -143,7 +147,9 @@ class AttributionFile:
         shards = [(json.dumps(other.get("targets")), json.dumps(other.get("shard"))) for other in provenances]
         for number, shard in enumerate(shards):
             if shard in shards[:number]:
-                raise InputError(f"{self.paths[number]} and {self.paths[shards.index(shard)]} hold the same targets: give each file once")
+                raise InputError(
+                    f"{self.paths[number]} and {self.paths[shards.index(shard)]} hold the same targets: give each file once"
+                )
         self.provenance = provenances[0]
         texts = {name: [text for file in self._files for text in file[name].asstr()[:]] for name in _TEXTS}
         self.names, self.labels, self.chroms, self.strands = (texts[name] for name in _TEXTS)

@@ -73,8 +73,14 @@ def _read_sides(path, header: list[str], models) -> list[Contrast]:
             raise InputError(f"{where}: track {min(both)!r} stands on both sides of the contrast")
         if name in contrasts:
             raise InputError(f"{where}: there is a contrast {name!r} before")
-        terms = [Term(track, sign / len(side), where) for side, sign in zip(tracks, (1.0, -1.0), strict=True) for track in side]
+        terms = [
+            Term(track, sign / len(side), where)
+            for side, sign in zip(tracks, (1.0, -1.0), strict=True)
+            for track in side
+        ]
         contrasts[name] = Contrast(name, tuple(terms))
     if not contrasts:
-        raise InputError(f"{path}: no contrast in it names tracks of these models; they have {', '.join(sorted(known)[:4])}, ...")
+        raise InputError(
+            f"{path}: no contrast in it names tracks of these models; they have {', '.join(sorted(known)[:4])}, ..."
+        )
     return list(contrasts.values())

@@ -82,7 +82,9 @@ def read_de_genes(
     gene = _column(header, None, _GENE)
     gene = 0 if gene is None else gene
     change = _column(header, change_column, _CHANGE, path)
-    adjusted = _column(header, adjusted_column, _ADJUSTED, path) if adjusted_column else _column(header, None, _ADJUSTED)
+    adjusted = (
+        _column(header, adjusted_column, _ADJUSTED, path) if adjusted_column else _column(header, None, _ADJUSTED)
+    )
     if change is None:
         raise InputError(
             f"{path}: no column of log2 fold changes (log2FoldChange, logFC, ...); the columns are {', '.join(header)}: "

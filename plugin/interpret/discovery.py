@@ -92,7 +92,9 @@ def discover(attributions: AttributionFile, min_seqlets: int = MIN_SEQLETS, max_
     if n == 0:
         raise InputError(f"{attributions.paths[0]}: nothing was explained in it")
     if length < 2 * _LEAST_WIDTH:
-        raise InputError(f"{attributions.paths[0]}: {length} bp per target, expected {2 * _LEAST_WIDTH} or more for motif discovery")
+        raise InputError(
+            f"{attributions.paths[0]}: {length} bp per target, expected {2 * _LEAST_WIDTH} or more for motif discovery"
+        )
     one_hot, hypothetical = np.zeros((n, length, 4), np.float32), np.zeros((n, length, 4), np.float32)
     for row in attributions.rows():
         one_hot[row] = attributions.sequence(row)[:, None] == np.arange(4)
@@ -122,7 +124,9 @@ def _run(one_hot, hypothetical, min_seqlets: int, max_seqlets: int, where: str):
         )  # fmt: skip
     except (ValueError, IndexError, ZeroDivisionError) as error:
         # Its arithmetic breaks down in many ways where there is next to no signal.
-        raise InputError(f"{where}: TF-MoDISco failed ({type(error).__name__}: {error}): is there enough signal?") from error
+        raise InputError(
+            f"{where}: TF-MoDISco failed ({type(error).__name__}: {error}): is there enough signal?"
+        ) from error
 
 
 def _pattern(name: str, found, contributions: np.ndarray) -> Pattern:
@@ -137,7 +141,9 @@ def _pattern(name: str, found, contributions: np.ndarray) -> Pattern:
         seqlets.append(Seqlet(int(one.example_idx), int(start), int(end), "-" if one.is_revcomp else "+", total))
         if one.end - one.start != width:
             raise ValueError(f"pattern {name}: a seqlet of {one.end - one.start} positions in a pattern of {width}")
-    return Pattern(name, Motif(name, np.asarray(found.sequence, dtype=float)[first:last]), means[first:last], tuple(seqlets))
+    return Pattern(
+        name, Motif(name, np.asarray(found.sequence, dtype=float)[first:last]), means[first:last], tuple(seqlets)
+    )
 
 
 def trimmed(contributions: np.ndarray, share: float = _TRIM) -> tuple[int, int]:

@@ -68,7 +68,9 @@ def blocks(start: int, end: int, size: int, stride: int) -> Iterator[tuple[int, 
         A size or stride below 1, or a stride that leaves bases out.
     """
     if size < 1 or stride < 1 or stride > size:
-        raise InputError(f"blocks of {size} bp every {stride} bp: expected sizes of 1 or more, and a stride no longer than a block")
+        raise InputError(
+            f"blocks of {size} bp every {stride} bp: expected sizes of 1 or more, and a stride no longer than a block"
+        )
     size = min(size, end - start)
     for first in range(start, end - size, stride):
         yield first, first + size

@@ -55,16 +55,22 @@ class Explainer:
         sizes = {ensemble.name: ensemble.members for ensemble in table.ensembles}
         if len(set(sizes.values())) > 1:
             said = ", ".join(f"{name} {size}" for name, size in sizes.items())
-            raise InputError(f"the models that are compared have different numbers of networks: {said}; give as many of each")
+            raise InputError(
+                f"the models that are compared have different numbers of networks: {said}; give as many of each"
+            )
         self.replicates = next(iter(sizes.values()))
         self.members = self.replicates * len(self.passes)
         shapes = {(group.length, group.crop, group.bins, group.bin_size) for group in self.groups}
         if len(shapes) > 1:
-            said = "; ".join(f"{length} bp, crop {crop}, {bins} bins of {size} bp" for length, crop, bins, size in shapes)
+            said = "; ".join(
+                f"{length} bp, crop {crop}, {bins} bins of {size} bp" for length, crop, bins, size in shapes
+            )
             raise InputError(f"the models that are compared have different windows: {said}")
         self.length, self.crop, self.bins, self.bin_size = shapes.pop()
 
-    def gradients(self, x: np.ndarray, quantity: Quantity, noise: Sequence[np.ndarray] = ()) -> Iterator[tuple[float, np.ndarray]]:
+    def gradients(
+        self, x: np.ndarray, quantity: Quantity, noise: Sequence[np.ndarray] = ()
+    ) -> Iterator[tuple[float, np.ndarray]]:
         """Gradient of a quantity with respect to a sequence, for each member of the ensemble.
 
         Parameters
@@ -91,7 +97,11 @@ class Explainer:
                 yield value / len(guises), one.back(total / len(guises))
 
     def effects(
-        self, x: np.ndarray, quantities: Sequence[Quantity], edits: Sequence[Edit], tick: Callable[[], None] | None = None
+        self,
+        x: np.ndarray,
+        quantities: Sequence[Quantity],
+        edits: Sequence[Edit],
+        tick: Callable[[], None] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """What edits of a sequence do to quantities.
 
@@ -134,7 +144,9 @@ class Explainer:
                 if network.number == number and network.ensemble in quantity.sources:
                     yield group, network
 
-    def _gradient(self, group: Group, network: Network, one: Pass, x: np.ndarray, quantity: Quantity) -> tuple[float, np.ndarray]:
+    def _gradient(
+        self, group: Group, network: Network, one: Pass, x: np.ndarray, quantity: Quantity
+    ) -> tuple[float, np.ndarray]:
         """Value and gradient of one network's part, the latter with respect to what the network saw."""
         member, values = _member(network.member, one), []
 

@@ -30,7 +30,9 @@ def write_bigwig(path: str | os.PathLike, attributions: AttributionFile, contigs
     try:
         file.addHeader([(name, length) for name, length in contigs.items() if name in by_contig])
         for name in contigs:
-            for start, rows in _overlapping(attributions, sorted(by_contig.get(name, []), key=lambda row: attributions.starts[row])):
+            for start, rows in _overlapping(
+                attributions, sorted(by_contig.get(name, []), key=lambda row: attributions.starts[row])
+            ):
                 end = max(attributions.ends[row] for row in rows)
                 total, count = np.zeros(end - start), np.zeros(end - start)
                 for row in rows:

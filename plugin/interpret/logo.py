@@ -26,7 +26,9 @@ def new_figure(width: float, height: float):
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("pictures need Matplotlib, which is not installed: pip install 'kipoi-borzoi[plot]'") from error
+        raise InputError(
+            "pictures need Matplotlib, which is not installed: pip install 'kipoi-borzoi[plot]'"
+        ) from error
     style = {
         "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
         "axes.titlesize": 10, "axes.titlelocation": "left", "svg.hashsalt": "kipoi-borzoi",

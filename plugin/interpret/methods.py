@@ -143,7 +143,9 @@ def _by_gradient(explainer, x, quantity, span, method, salt) -> Attribution:
         values = explainer.effects(x, [quantity], [])[0][0]
     for number, (value, gradient) in enumerate(explainer.gradients(x, quantity, noise)):
         gradient = gradient[span[0] : span[1]]
-        members.add(value if values is None else values[number], gradient if method.name == "gradient" else centred(gradient))
+        members.add(
+            value if values is None else values[number], gradient if method.name == "gradient" else centred(gradient)
+        )
     return members.finished()
 
 

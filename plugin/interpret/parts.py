@@ -60,7 +60,15 @@ def pack(result: Explained | Skipped) -> bytes:
     else:
         one = result.attribution
         text = {
-            "explained": [result.name, result.label, result.chrom, result.start, result.end, result.strand, list(result.window)],
+            "explained": [
+                result.name,
+                result.label,
+                result.chrom,
+                result.start,
+                result.end,
+                result.strand,
+                list(result.window),
+            ],
             "numbers": [one.value, one.value_sd, one.members],
         }
         arrays = {"sequence": one.sequence, "hypothetical": one.hypothetical, "sd": one.sd}
@@ -136,7 +144,9 @@ class WorkFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise InputError(f"{self.out}: another process is writing it (it holds {self.path}); wait for it") from None
+                raise InputError(
+                    f"{self.out}: another process is writing it (it holds {self.path}); wait for it"
+                ) from None
             # No locks on this filesystem: parts are equal whoever writes them, and replaced as a whole.
 
     def _begin(self) -> None:
@@ -154,7 +164,9 @@ class WorkFolder:
         for stale in [*self.path.glob("target-*"), file]:
             stale.unlink(missing_ok=True)
         with atomic_write(file) as temporary:
-            temporary.write_text(json.dumps({"format": FORMAT, "key": self.key, "provenance": self.provenance}), encoding="utf-8")
+            temporary.write_text(
+                json.dumps({"format": FORMAT, "key": self.key, "provenance": self.provenance}), encoding="utf-8"
+            )
 
     def add(self, number: int, result: Explained | Skipped) -> None:
         """Keep a result: once this returns, it survives a kill."""

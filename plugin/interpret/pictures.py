@@ -63,7 +63,9 @@ class Stretch:
             When it does not lie within the stretch.
         """
         if not self.start <= start < end <= self.end:
-            raise InputError(f"{self.chrom}:{start}-{end} does not lie in the explained stretch {self.chrom}:{self.start}-{self.end}")
+            raise InputError(
+                f"{self.chrom}:{start}-{end} does not lie in the explained stretch {self.chrom}:{self.start}-{self.end}"
+            )
         part = slice(start - self.start, end - self.start)
         return Stretch(self.title, self.chrom, start, self.codes[part], self.contributions[part], self.quantity)
 
@@ -172,7 +174,9 @@ def _draw_overview(ax, stretch: Stretch, marks: Sequence[Mark], starts: Sequence
     if len(colours) > _LEGEND:
         ax.plot([], [], linestyle="none", label=f"and {len(colours) - _LEGEND} more")
     if colours:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, title="motif hits", title_fontsize=8)
+        ax.legend(
+            loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, title="motif hits", title_fontsize=8
+        )
     _positions(ax, stretch)
 
 
@@ -190,8 +194,12 @@ def _draw_letters(ax, stretch: Stretch, marks: Sequence[Mark], colours: dict[str
         y = high + step * (lane + 0.35)
         start, end = max(mark.start, stretch.start), min(mark.end, stretch.end)
         ax.plot([start, end], [y, y], color=colours[mark.name], linewidth=2.5, solid_capstyle="butt")
-        arrow = f"{mark.name} \u2192" if mark.strand == "+" else f"\u2190 {mark.name}" if mark.strand == "-" else mark.name
-        ax.text((start + end) / 2, y + 0.1 * step, arrow, ha="center", va="bottom", fontsize=8, color=colours[mark.name])
+        arrow = (
+            f"{mark.name} \u2192" if mark.strand == "+" else f"\u2190 {mark.name}" if mark.strand == "-" else mark.name
+        )
+        ax.text(
+            (start + end) / 2, y + 0.1 * step, arrow, ha="center", va="bottom", fontsize=8, color=colours[mark.name]
+        )
     if lanes:
         ax.set_ylim(low, high + step * (max(lanes) + 1.2))
     _positions(ax, stretch)
@@ -270,7 +278,15 @@ def _draw_points(ax, row: MotifRow) -> None:
     for y, name in enumerate(names):
         values = np.asarray(row.points[name], dtype=float)
         colour = _ACCENT if name == list(row.points)[0] else _GREY
-        ax.plot(values, y + random.uniform(-0.18, 0.18, len(values)), ".", color=colour, alpha=0.55, markersize=4, markeredgewidth=0)
+        ax.plot(
+            values,
+            y + random.uniform(-0.18, 0.18, len(values)),
+            ".",
+            color=colour,
+            alpha=0.55,
+            markersize=4,
+            markeredgewidth=0,
+        )
         if len(values):
             ax.plot([values.mean()] * 2, [y - 0.33, y + 0.33], color=_INK, linewidth=1.6)
     ax.axvline(0, color=_GREY, linewidth=0.5)

@@ -67,7 +67,9 @@ def draw_target(
         if chrom != stretch.chrom:
             raise InputError(f"region {region}: what was explained lies on {stretch.chrom}")
         stretch = stretch.cut(start, end)
-    models = [gene for gene in read_gtf(genes) if match_contig(gene.chrom, [stretch.chrom])] if genes is not None else []
+    models = (
+        [gene for gene in read_gtf(genes) if match_contig(gene.chrom, [stretch.chrom])] if genes is not None else []
+    )
     draw_stretch(out, stretch, models, marks_of(known, stretch, p_value), zooms)
     return stretch
 
@@ -77,7 +79,9 @@ def stretch_of(file: AttributionFile, row: int) -> Stretch:
     label = " ".join(dict.fromkeys([file.names[row], file.labels[row]])).strip()
     of_contrast = file.provenance["quantity"]["contrast"] is not None
     quantity = "log2 change" if of_contrast else "log2 coverage"
-    return Stretch(label, file.chroms[row], int(file.starts[row]), file.sequence(row), file.contributions(row), quantity)
+    return Stretch(
+        label, file.chroms[row], int(file.starts[row]), file.sequence(row), file.contributions(row), quantity
+    )
 
 
 def marks_of(motifs: Sequence[Motif], stretch: Stretch, p_value: float = HIT_P_VALUE) -> list[Mark]:
@@ -105,7 +109,9 @@ def row_of(file: AttributionFile, target: str | None) -> int:
         reason = f"; it was skipped ({skipped[0].code})" if skipped else f"; there is {said or 'nothing'}"
         raise InputError(f"{file.paths[0]}: no target {target!r} in it{reason}")
     if len(rows) > 1:
-        raise InputError(f"{file.paths[0]}: {len(rows)} targets{f' are called {target!r}' if target else ''}, name one (--target): {said}")
+        raise InputError(
+            f"{file.paths[0]}: {len(rows)} targets{f' are called {target!r}' if target else ''}, name one (--target): {said}"
+        )
     return int(rows[0])
 
 

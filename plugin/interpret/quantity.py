@@ -60,7 +60,9 @@ class LogSum:
         if not self.columns.size:
             raise InputError("the quantity has no tracks")
         if len(self.weights) != len(self.columns) or not (self.weights > 0).all():
-            raise InputError(f"the {len(self.columns)} tracks of a quantity need one weight above 0 each, got {self.weights}")
+            raise InputError(
+                f"the {len(self.columns)} tracks of a quantity need one weight above 0 each, got {self.weights}"
+            )
         check_pseudocount(self.pseudocount)
         object.__setattr__(self, "weights", self.weights / self.weights.sum())
 
@@ -72,7 +74,9 @@ class LogSum:
     def value_and_gradient(self, coverage: np.ndarray, transform: str) -> tuple[float, np.ndarray]:
         """The number, and its derivative with respect to ``coverage``: (bins, tracks) float64."""
         part = self._part(coverage)
-        total = self.pseudocount + float((unsquash(part, self.tracks, transform, dtype=np.float64) @ self.weights).sum())
+        total = self.pseudocount + float(
+            (unsquash(part, self.tracks, transform, dtype=np.float64) @ self.weights).sum()
+        )
         slope = unsquash_slope(part, self.tracks, transform, dtype=np.float64)
         gradient = np.zeros(coverage.shape)
         gradient[np.ix_(self.bins, self.columns)] = self.sign * slope * self.weights / (total * math.log(2))

@@ -73,7 +73,10 @@ def hit_contribution(motif: Motif, hit: Hit, contributions: np.ndarray) -> float
 
 
 def score_motifs(
-    motifs: Sequence[Motif], sequences: Sequence[np.ndarray], contributions: Sequence[np.ndarray], p_value: float = HIT_P_VALUE
+    motifs: Sequence[Motif],
+    sequences: Sequence[np.ndarray],
+    contributions: Sequence[np.ndarray],
+    p_value: float = HIT_P_VALUE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score every motif in every gene.
 
@@ -119,7 +122,9 @@ def concordance(scores: np.ndarray, direction: np.ndarray) -> np.ndarray:
     direction = np.asarray(direction, dtype=np.float64)
     changed = np.abs(direction).sum(-1, keepdims=True)
     balance = direction.sum(-1, keepdims=True) / changed
-    return direction @ scores / changed - balance * ((direction == 0) @ scores) / (direction == 0).sum(-1, keepdims=True)
+    return direction @ scores / changed - balance * ((direction == 0) @ scores) / (direction == 0).sum(
+        -1, keepdims=True
+    )
 
 
 def rank_drivers(
@@ -156,7 +161,9 @@ def rank_drivers(
     direction = np.asarray(direction)
     changed, unchanged = int((direction != 0).sum()), int((direction == 0).sum())
     if changed < MIN_GENES or unchanged < MIN_GENES:
-        raise InputError(f"{changed} changed and {unchanged} unchanged genes were explained; at least {MIN_GENES} of each are needed")
+        raise InputError(
+            f"{changed} changed and {unchanged} unchanged genes were explained; at least {MIN_GENES} of each are needed"
+        )
     if permutations < 99:
         raise InputError(f"permutations is {permutations}, expected 99 or more")
     observed, random = concordance(scores, direction), np.random.default_rng(seed)

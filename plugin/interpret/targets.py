@@ -77,11 +77,15 @@ def make_sides(table: Table) -> tuple[Side, ...]:
     for sign, what in ((1.0, "above"), (-1.0, "below")):
         terms = [(source, number, sign * weight) for source, number, weight in table.contrasts[0] if sign * weight > 0]
         if not terms:
-            raise InputError(f"contrast {name!r} has no weight {what} 0: nothing to compare (for one side alone give tracks)")
+            raise InputError(
+                f"contrast {name!r} has no weight {what} 0: nothing to compare (for one side alone give tracks)"
+            )
         sources = {source for source, _, _ in terms}
         if len(sources) > 1:
             names = ", ".join(table.ensembles[source].name for source in sorted(sources))
-            raise InputError(f"contrast {name!r}: the tracks with weights {what} 0 are of several models ({names}), expected one")
+            raise InputError(
+                f"contrast {name!r}: the tracks with weights {what} 0 are of several models ({names}), expected one"
+            )
         source = sources.pop()
         units = tuple((table.ensembles[source].units[number], weight) for _, number, weight in terms)
         sides.append(Side(sign, source, units))
@@ -171,7 +175,9 @@ class TargetMaker:
         """A gene in the window around its exonic midpoint; the span lies around its first base, the start of transcription."""
         check_strands(self.table)
         first = gene.end - 1 if gene.strand == "-" else gene.start
-        return self._target(gene.gene_id, gene.name, gene.chrom, gene.strand, gene.exons, gene.midpoint, first, "NO_EXON")
+        return self._target(
+            gene.gene_id, gene.name, gene.chrom, gene.strand, gene.exons, gene.midpoint, first, "NO_EXON"
+        )
 
     def region(self, region: Interval) -> Target | Skipped:
         """A region in the window around its centre, and so the span."""
@@ -186,7 +192,11 @@ class TargetMaker:
         if contig is None:
             return Skipped(name, "CONTIG_UNKNOWN", chrom)
         if parts[-1][1] > self.genome.length(contig):
-            return Skipped(name, "OUT_OF_RANGE", f"contig {contig} is {self.genome.length(contig)} bp long, it ends at {parts[-1][1]}")
+            return Skipped(
+                name,
+                "OUT_OF_RANGE",
+                f"contig {contig} is {self.genome.length(contig)} bp long, it ends at {parts[-1][1]}",
+            )
         window = Window.around(contig, middle, self.length)
         output = window.output(self.crop, self.bins, self.bin_size)
         bins = self._bins(output, parts)
