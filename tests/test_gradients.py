@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from adapter_cases import METHOD_CASES, adapt
 from network_cases import CONV_DNA, TOWER, borzoi_like, make_params
 
-from kipoi_borzoi.inference.gradients import input_gradient
+from kipoi_borzoi.inference import gradients
+from kipoi_borzoi.inference.gradients import Part, input_gradient, summed_gradient
 from kipoi_borzoi.inference.predictor import Predictor
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.network.network import Network, random_weights
@@ -49,3 +51,23 @@ def test_compiled_gradient_equals_the_uncompiled_one(request):
     request.getfixturevalue("uncompiled")
     plain = input_gradient(Predictor(network), x, np.ones_like)
     assert np.abs(compiled - plain).max() <= 1e-5 * np.abs(plain).max()
+
+
+def test_gradients_of_adapters_are_summed_and_share_the_stem(uncompiled, monkeypatch):
+    network = Network(NetworkConfig.from_params(borzoi_like(seq_length=128)), dtype="float64")
+    random_weights(network, seed=9)
+    predictors = [Predictor(network)]
+    predictors += [Predictor(network, adapt(network, METHOD_CASES[name])) for name in ("lora", "houlsby", "full")]
+    x = np.eye(4)[np.random.default_rng(8).integers(0, 4, (1, 128))]
+    parts = [
+        Part(predictor, lambda coverage, sign=sign: sign * np.cos(coverage), tracks=tracks)
+        for predictor, sign, tracks in zip(predictors, (1, -1, 2, 0.5), (None, [0, 2], [1], None), strict=True)
+    ]
+    separate = [input_gradient(part.predictor, x, part.coverage_gradient, tracks=part.tracks) for part in parts]
+    assert all(np.abs(one).max() > 0 for one in separate)
+    calls = []
+    through = gradients._Backward.through_stem
+    monkeypatch.setattr(gradients._Backward, "through_stem", lambda self, *args: calls.append(1) or through(self, *args))
+    together = summed_gradient(parts, x)
+    np.testing.assert_allclose(together, sum(separate), atol=1e-9 * np.abs(together).max())
+    assert len(calls) == 2  # one for the base, lora and houlsby; one for full, which changes the stem

@@ -7,7 +7,8 @@ that plain backpropagation through a full window would hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -44,15 +45,66 @@ def input_gradient(
     -------
     (1, seq_length, 4), of the predictor's type
     """
-    x = predictor.checked(x)
-    layout = predictor.layout(crop)
-    backward = _Backward(predictor, layout, head, None if tracks is None else tuple(int(track) for track in tracks))
-    state = predictor.advance(predictor.begin(x), layout.stem, layout, "float32")
-    inputs, kept, trunk = backward.forward(predictor.tensor(x) if layout.stem == 0 else state.y, state.skips)
-    coverage = ops.convert_to_numpy(predictor.head_of(trunk, head, backward.tracks))
-    upstream = predictor.tensor(coverage_gradient(coverage))
-    y_gradient, skip_gradients = backward.through_units(inputs, kept, backward.through_head(trunk, upstream))
-    return backward.through_stem(x, y_gradient, skip_gradients)
+    return summed_gradient([Part(predictor, coverage_gradient, head, tracks)], x, crop)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one network contributes to a quantity; for the fields see `input_gradient`."""
+
+    predictor: Predictor
+    coverage_gradient: Callable[[np.ndarray], np.ndarray]
+    head: str | None = None
+    tracks: Sequence[int] | None = None
+
+
+def summed_gradient(parts: Sequence[Part], x: np.ndarray, crop: int | None = None) -> np.ndarray:
+    """Gradient of a sum of quantities of several networks on the same sequence.
+
+    Adapters that leave their base's stem as it is, and the base itself, share the way through it, forward and back: most
+    of what a gradient costs.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    x : (1, seq_length, 4) float or bool
+    crop : int, optional
+
+    Returns
+    -------
+    (1, seq_length, 4), of the first predictor's type
+    """
+    total = None
+    for stem, layout, members in _by_stem(parts, crop):
+        x = stem.checked(x)
+        state = stem.advance(stem.begin(x), layout.stem, layout, "float32")
+        y_total, skip_totals = None, {}
+        for part in members:
+            tracks = None if part.tracks is None else tuple(int(track) for track in part.tracks)
+            backward = _Backward(part.predictor, layout, part.head, tracks)
+            y_gradient, skip_gradients = backward.after_stem(
+                stem.tensor(x) if layout.stem == 0 else state.y, state.skips, part.coverage_gradient
+            )
+            y_total = y_gradient if y_total is None else y_total + y_gradient
+            for index, gradient in skip_gradients.items():
+                skip_totals[index] = skip_totals[index] + gradient if index in skip_totals else gradient
+        gradient = _Backward(stem, layout, None, None).through_stem(x, y_total, skip_totals)
+        total = gradient if total is None else total + gradient
+    return total
+
+
+def _by_stem(parts: Sequence[Part], crop: int | None) -> Iterator[tuple[Predictor, Layout, list[Part]]]:
+    """Parts that share a stem, with the predictor that runs it, and their layout."""
+    groups: dict[tuple, tuple[Predictor, Layout, list[Part]]] = {}
+    for part in parts:
+        predictor = part.predictor
+        layout, base = predictor.layout(crop), predictor.base
+        if predictor.first_unit >= layout.stem and base.layout(crop) == layout:
+            key, stem = (id(predictor.network), predictor.sites.gelu, layout), base
+        else:
+            key, stem = (id(predictor),), predictor
+        groups.setdefault(key, (stem, layout, []))[2].append(part)
+    yield from groups.values()
 
 
 class _Backward:
@@ -63,6 +115,13 @@ class _Backward:
         self.network, self.sites = predictor.network, predictor.sites
         first, last = layout.stem, len(layout.units)
         self.plan = dict(zip(range(first, last), layout.spans(first, last, Span.whole(layout.bins), {}), strict=True))
+
+    def after_stem(self, y, skips, coverage_gradient: Callable[[np.ndarray], np.ndarray]):
+        """Gradients with respect to the stem's output ``y`` and the representations ``skips`` that came out of it."""
+        inputs, kept, trunk = self.forward(y, skips)
+        coverage = ops.convert_to_numpy(self.predictor.head_of(trunk, self.head, self.tracks))
+        upstream = self.predictor.tensor(coverage_gradient(coverage))
+        return self.through_units(inputs, kept, self.through_head(trunk, upstream))
 
     def forward(self, y, skips):
         """Run the units after the stem one by one, keeping what goes into each.

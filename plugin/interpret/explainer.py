@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from kipoi_borzoi.errors import InputError
-from kipoi_borzoi.inference.gradients import input_gradient
+from kipoi_borzoi.inference.gradients import Part, summed_gradient
 from kipoi_borzoi.inference.predictor import PRECISIONS
 from kipoi_borzoi.inference.reuse import Reference
 from kipoi_borzoi.inference.together import Member
@@ -91,8 +91,8 @@ class Explainer:
             for number in range(self.replicates):
                 value, total = 0.0, np.zeros(x.shape)
                 for guise in guises:
-                    for group, network in self._networks(quantity, number):
-                        part, gradient = self._gradient(group, network, one, guise, quantity)
+                    for group in self.groups:
+                        part, gradient = self._gradient(group, number, one, guise, quantity)
                         value, total = value + part, total + gradient
                 yield value / len(guises), one.back(total / len(guises))
 
@@ -138,31 +138,33 @@ class Explainer:
         shape = (len(quantities), self.members)
         return values.reshape(shape), effects.reshape(len(edits), *shape)
 
-    def _networks(self, quantity: Quantity, number: int) -> Iterator[tuple[Group, Network]]:
-        for group in self.groups:
-            for network in group.networks:
-                if network.number == number and network.ensemble in quantity.sources:
-                    yield group, network
-
-    def _gradient(
-        self, group: Group, network: Network, one: Pass, x: np.ndarray, quantity: Quantity
-    ) -> tuple[float, np.ndarray]:
-        """Value and gradient of one network's part, the latter with respect to what the network saw."""
-        member, values = _member(network.member, one), []
-
-        def coverage_gradient(coverage):
-            value, slope = quantity.part_and_gradient(network.ensemble, one.bins(coverage[0]), network.transform)
-            values.append(value)
-            return one.bins(slope)[None]
-
-        gradient = input_gradient(
-            member.predictor, one.there(x)[None], coverage_gradient, member.head, group.crop, member.tracks
-        )
-        return values[0], gradient[0]
+    def _gradient(self, group: Group, number: int, one: Pass, x: np.ndarray, quantity: Quantity) -> tuple[float, np.ndarray]:
+        """Value and gradient of what a group's networks contribute, the latter with respect to what they saw."""
+        values, parts = [], []
+        for network in group.networks:
+            if network.number == number and network.ensemble in quantity.sources:
+                member = _member(network.member, one)
+                pull = _coverage_gradient(network, one, quantity, values)
+                parts.append(Part(member.predictor, pull, member.head, member.tracks))
+        if not parts:
+            return 0.0, np.zeros(x.shape)
+        gradient = summed_gradient(parts, one.there(x)[None], group.crop)[0]  # fills the values
+        return sum(values), gradient
 
     def _reference(self, group: Group, one: Pass, x: np.ndarray) -> Reference:
         members = [_member(network.member, one) for network in group.networks]
         return Reference(members, one.there(x), crop=group.crop, precision=self.precision)
+
+
+def _coverage_gradient(network: Network, one: Pass, quantity: Quantity, values: list[float]):
+    """The function that a gradient starts from; it notes the quantity's value."""
+
+    def pull(coverage: np.ndarray) -> np.ndarray:
+        value, slope = quantity.part_and_gradient(network.ensemble, one.bins(coverage[0]), network.transform)
+        values.append(value)
+        return one.bins(slope)[None]
+
+    return pull
 
 
 def _member(member: Member, one: Pass) -> Member:
