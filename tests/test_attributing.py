@@ -6,16 +6,20 @@ import h5py
 import numpy as np
 import pyBigWig
 import pytest
+from adapter_cases import METHOD_CASES
 from explain_cases import MOTIF, planted_genome, planted_model
 from genome_files import one_hot_by_letter, window, write_fasta
+from tuned_models import make_base, parts_of, write_adapter
 
-from kipoi_borzoi import attribute, cli, score_variants
+from kipoi_borzoi import attribute, cli, load_model, score_variants
 from kipoi_borzoi.attributing import prepare_explaining
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.interpret import methods
 from kipoi_borzoi.interpret.attribution_file import AttributionFile
 from kipoi_borzoi.interpret.methods import Method
 from kipoi_borzoi.interpret.targets import Skipped
+from kipoi_borzoi.tracks import unsquash
+from kipoi_borzoi.zoo import zoo_import, zoo_publish
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
 
@@ -343,3 +347,35 @@ def test_the_command(case, tmp_path, capsys, monkeypatch):
     (tmp_path / "ids.txt").write_text("\n")
     assert cli.main([*words, "--force"]) == 1
     assert "no genes in it" in capsys.readouterr().err
+
+
+def test_two_adapters_of_a_zoo_are_compared(case, tmp_path, capsys):
+    """By the command, from published adapters with the same tracks; the values against the models' own predictions."""
+    network = make_base(tmp_path / "parts", seed=1)
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    zoo_import("lab/base", **parts_of(tmp_path / "parts"), head="human", zoo=zoo)
+    for name, method in (("treated", "lora"), ("control", "houlsby")):
+        write_adapter(tmp_path / "adapters" / name, network, METHOD_CASES[method])
+        zoo_publish(tmp_path / "adapters" / name, f"lab/{name}", zoo=zoo)
+    (tmp_path / "c.tsv").write_text("tuned\tlab/treated:track2\t1\ntuned\tlab/control:track2\t-1\n")
+    (tmp_path / "ids.txt").write_text("G3\n")
+    words = ["attribute", "--zoo", str(zoo), "--model", "lab/treated,lab/control", "--fasta", str(case.fasta), "--genes", str(case.gtf),
+             "--gene-ids", str(tmp_path / "ids.txt"), "--contrast", str(tmp_path / "c.tsv"), "--out", str(tmp_path / "a.h5")]  # fmt: skip
+    assert cli.main(words) == 0, capsys.readouterr().err
+    with AttributionFile(tmp_path / "a.h5") as file:
+        value, start, names = file.values[0], int(file.starts[0]), [one["name"] for one in file.provenance["models"]]
+        assert names == ["lab/treated", "lab/control"] and np.abs(file.contributions(0)).max() > 0
+    x = one_hot_by_letter(window(case.text, start, start + 256))[None]
+    logs = []
+    for name in names:
+        model = load_model(name, zoo=zoo)
+        layout = model.config.layout
+        first, size = start + layout.crop * layout.bin_size, layout.bin_size
+        gene = 400 * 3 + 260
+        exons = [(gene, gene + 40), (gene + 80, gene + 120)]
+        bins = sorted({b for a, z in exons for b in range((a - first) // size, -(-(z - first) // size))})
+        coverage = model.predict_on_batch(x, tracks=["track2"])
+        linear = unsquash(coverage[0], model.tracks.select(["track2"]), model.transform, dtype=np.float64)
+        logs.append(np.log2(1 + linear[bins, 0].sum()))
+    assert value == pytest.approx(logs[0] - logs[1], abs=1e-5) and abs(value) > 1e-3
