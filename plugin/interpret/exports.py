@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -65,14 +66,19 @@ def write_modisco(sequences: str | os.PathLike, scores: str | os.PathLike, attri
     """Write the two ``.npz`` files that ``modisco motifs -s SEQUENCES -a SCORES`` reads.
 
     Each holds one array ``arr_0`` of shape (n, 4, length): one-hot sequences (int8), and hypothetical
-    contributions (float32).
+    contributions (float32). Rows are written one at a time, as whole windows of many genes do not fit into memory.
     """
-    n, length = len(attributions), attributions.length
-    one_hot = np.zeros((n, 4, length), np.int8)
-    hypothetical = np.zeros((n, 4, length), np.float32)
-    for row in attributions.rows():
-        one_hot[row] = np.arange(4)[:, None] == attributions.sequence(row)
-        hypothetical[row] = attributions.hypothetical(row).T
-    for path, array in ((sequences, one_hot), (scores, hypothetical)):
-        with open(path, "wb") as handle:  # given a name, numpy would add a suffix
-            np.savez_compressed(handle, array)
+    shape = (len(attributions), 4, attributions.length)
+    one_hot = (np.arange(4)[:, None] == attributions.sequence(row) for row in attributions.rows())
+    hypothetical = (attributions.hypothetical(row).T for row in attributions.rows())
+    _write_npz(sequences, shape, np.dtype(np.int8), one_hot)
+    _write_npz(scores, shape, np.dtype(np.float32), hypothetical)
+
+
+def _write_npz(path: str | os.PathLike, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[np.ndarray]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for row in rows:
+                member.write(np.ascontiguousarray(row, dtype=dtype).tobytes())
