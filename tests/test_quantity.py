@@ -75,3 +75,10 @@ def test_senseless_quantities_are_refused(change, message):
     settings = {"source": 0, "sign": 1.0, "bins": [0], "columns": [0, 1], "weights": [1, 1], "tracks": plain_tracks(2)}
     with pytest.raises(InputError, match=message):
         LogSum(**{**settings, **change})
+
+
+def test_no_coverage_has_no_logarithm():
+    nothing = LogSum(0, 1.0, [0], [0], [1], plain_tracks(1), pseudocount=0.0)
+    for call in (nothing.value, nothing.value_and_gradient):
+        with pytest.raises(InputError, match="give a pseudocount above 0"):
+            call(np.zeros((2, 1)), "new")

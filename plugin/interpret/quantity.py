@@ -67,20 +67,30 @@ class LogSum:
         object.__setattr__(self, "weights", self.weights / self.weights.sum())
 
     def value(self, coverage: np.ndarray, transform: str) -> float:
-        """The number, of coverage (bins, tracks) that was squashed by ``transform``."""
-        linear = unsquash(self._part(coverage), self.tracks, transform, dtype=np.float64)
-        return self.sign * math.log2(self.pseudocount + float((linear @ self.weights).sum()))
+        """The number, of coverage (bins, tracks) that was squashed by ``transform``.
+
+        Raises
+        ------
+        InputError
+            When there is no coverage at all, nor a pseudocount.
+        """
+        return self.sign * math.log2(self._total(self._part(coverage), transform))
 
     def value_and_gradient(self, coverage: np.ndarray, transform: str) -> tuple[float, np.ndarray]:
         """The number, and its derivative with respect to ``coverage``: (bins, tracks) float64."""
         part = self._part(coverage)
-        total = self.pseudocount + float(
-            (unsquash(part, self.tracks, transform, dtype=np.float64) @ self.weights).sum()
-        )
+        total = self._total(part, transform)
         slope = unsquash_slope(part, self.tracks, transform, dtype=np.float64)
         gradient = np.zeros(coverage.shape)
         gradient[np.ix_(self.bins, self.columns)] = self.sign * slope * self.weights / (total * math.log(2))
         return self.sign * math.log2(total), gradient
+
+    def _total(self, part: np.ndarray, transform: str) -> float:
+        linear = unsquash(part, self.tracks, transform, dtype=np.float64)
+        total = self.pseudocount + float((linear @ self.weights).sum())
+        if not total > 0:
+            raise InputError(f"the predicted coverage sums to {total}, which has no logarithm: give a pseudocount above 0")
+        return total
 
     def _part(self, coverage: np.ndarray) -> np.ndarray:
         return coverage[np.ix_(self.bins, self.columns)].astype(np.float64)
