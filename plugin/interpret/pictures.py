@@ -215,7 +215,10 @@ def _draw_genes(ax, stretch: Stretch, genes: Sequence[Gene], lanes: Sequence[int
                 ax.add_patch(_box(left, right, -lane))
         name = gene.name or gene.gene_id
         text = f"{name} \u2192" if gene.strand == "+" else f"\u2190 {name}" if gene.strand == "-" else name
-        ax.text((start + end) / 2, -lane + 0.27, text, ha="center", va="bottom", fontsize=8, fontstyle="italic")
+        place, margin = (start + end) / 2, 0.04 * len(stretch.codes)
+        side = "left" if place < stretch.start + margin else "right" if place > stretch.end - margin else "center"
+        place = {"left": start, "right": end, "center": place}[side]
+        ax.text(place, -lane + 0.27, text, ha=side, va="bottom", fontsize=8, fontstyle="italic")
     ax.set_xlim(stretch.start, stretch.end)
     ax.set_ylim(-max(lanes) - 0.4, 0.95)
     ax.axis("off")
