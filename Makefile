@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/kipoi-borzoi demo --out demo_output
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet 'ruff>=0.6'

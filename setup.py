@@ -41,7 +41,7 @@ setup(
         "pandas>=2.2,<4",  # tables; kipoi's TSV writer
         "h5py>=3.10,<4",  # Calico's weights files; kipoi's HDF5 writer
         "safetensors>=0.4.3,<1",  # our weights files
-        "pysam>=0.22,<1",  # FASTA
+        "pysam>=0.22,<1",  # FASTA, BCF, tabix
         "pybigwig>=0.3.22,<1",  # coverage
         "pyyaml>=6.0,<7",
         "jinja2>=3.0,<4",  # Kipoi's group templates, rendered in a sandbox
@@ -53,9 +53,22 @@ setup(
         "plot": ["matplotlib>=3.8,<4"],
         "parquet": ["pyarrow>=15"],
         "zarr": ["zarr>=2.16,<3"],  # kipoi's zarr writer knows only version 2
-        "anndata": ["anndata>=0.10.9,<0.13"],  # variant scores as .h5ad
+        "anndata": ["anndata>=0.10.9,<0.13"],  # to read variant scores written as .h5ad
+        # What kipoi_veff needs, in versions that install; then: pip install --no-deps kipoi_veff==0.3.1
+        "veff": [
+            "PyVCF3>=1.0.4,<2",
+            "cyvcf2>=0.35,<1",
+            "pybedtools>=0.12,<1",
+            "intervaltree>=2.1,<3",
+            "deepdish>=0.3.7,<0.4",
+            "shapely>=2.0,<3",
+            "descartes>=1.1,<2",
+            "seaborn>=0.13,<1",
+            "matplotlib>=3.8,<4",
+        ],
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.5,<4",
             "build>=1",
             "matplotlib>=3.8,<4",
             "pyarrow>=15",

@@ -138,7 +138,8 @@ def test_errors_are_one_line(files, network, capsys, tmp_path):
     wrong = error_of([*merge_to, "m.h5", "--base", "other.safetensors"], capsys)
     assert "trained on the base 'base.h5'" in wrong and "other.safetensors' (sha256" in wrong
     assert "no entry 'Borzoi/nobody'" in error_of([*merge_to, "m.h5", "--base", "Borzoi/nobody"], capsys)
-    assert "Borzoi/human: has 4 files of weights" in error_of([*merge_to, "m.h5", "--base", "Borzoi/human"], capsys)
+    ensemble = error_of([*merge_to, "m.h5", "--base", "Borzoi/human/ensemble"], capsys)
+    assert "'Borzoi/human/ensemble' is an ensemble of 4 networks; an adapter has one base" in ensemble
     assert "m.h5: cannot be written" in error_of([*merge_to, "nowhere/m.h5"], capsys)
     (tmp_path / "base.h5").rename("moved.h5")
     assert "its base 'base.h5' was not found" in error_of([*merge_to, "m.h5"], capsys)

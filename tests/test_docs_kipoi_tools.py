@@ -87,7 +87,7 @@ def test_commands_run_as_written(run, language, tool, text):
 
 
 def test_the_tools_agree(run):
-    """kipoi_veff's and kipoi_veff2's numbers for one variant are the same, and the two views' scores too."""
+    """kipoi_veff's, kipoi_veff2's and our own numbers for one variant are the same, and the two views' scores too."""
     absent = missing("veff") + missing("veff2")
     if absent:
         pytest.skip(f"not installed: {', '.join(absent)}")
@@ -109,3 +109,11 @@ def test_the_tools_agree(run):
         np.testing.assert_allclose(
             logsum[f"BorzoiDemo/base/logsum/{track}/logSED"], veff2[f"BorzoiDemo/base/sum/{track}/logSED"], rtol=1e-9, atol=1e-12
         )
+    command = "kipoi-borzoi score --model BorzoiDemo/base --vcf variants.vcf --fasta genome.fa.gz --out own.tsv"
+    run(f"{command} --scores SUM,logSED")
+    own = pd.read_csv(folder / "own.tsv", sep="\t", comment="#").set_index(["id", "track", "scorer"])["score"]
+    for variant in veff.index:  # SNVs
+        for track in ("DEMO_DNASE", "DEMO_ATAC"):  # tracks without a strand
+            found = {name: veff2.loc[variant, f"BorzoiDemo/base/sum/{track}/{name}"] for name in ("diff", "logSED")}
+            np.testing.assert_allclose(found["diff"], own[variant, track, "SUM"], atol=5e-3)
+            np.testing.assert_allclose(found["logSED"], own[variant, track, "logSED"], atol=2e-6)

@@ -263,7 +263,8 @@ def test_a_network_without_a_global_unit_is_run_in_full(uncompiled, stems):
     reference = Reference([Member(predictor)], x)
     for y in (x, changed(x, 200), changed(x, 256, 256)):
         assert close(reference.altered(y)[0][0], np.asarray(network(y[None].astype(np.float32)))[0])
-    assert reference.nbytes == 2 * 512 * 4 and not stems["tiles"]
+    # No state of a stem: the sequence, and the coverage that answers for the equal one.
+    assert reference.nbytes == 2 * 512 * 4 + reference.coverage()[0].nbytes and not stems["tiles"]
 
 
 def test_only_the_bins_that_are_asked_for(uncompiled):

@@ -164,7 +164,7 @@ def test_a_base_of_another_shape_is_refused(zoo, adapters, tmp_path, small_param
     ("base", "message"),
     [
         ("nothing/like/it", "its base 'nothing/like/it' is not a model of .*zoo import"),
-        ("lab/tuned0", "'lab/tuned0' is itself an adapter; name its base with --base"),
+        ("lab/tuned0", "'lab/tuned0' is itself an adapter; name its base .with --base"),
         ("lab", "'lab' is not a model of .*folder of 2 models"),
     ],
 )

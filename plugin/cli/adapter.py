@@ -162,16 +162,10 @@ def _weights_of(base: str) -> Path:
     KipoiBorzoiError
         Neither a file nor an entry, or an entry of several replicates.
     """
-    from kipoi_borzoi.zoo.load import find_model, located_args
+    from kipoi_borzoi.zoo.load import base_weights, find_model
     from kipoi_borzoi.zoo.place import readable_zoo
     from kipoi_borzoi.zoo.sources import is_url, locate
 
     if is_url(base) or Path(base).suffix in (".h5", ".safetensors") or Path(base).is_file():
         return locate(base).path
-    entry = find_model(readable_zoo(None), base)
-    if entry.is_adapter:
-        raise InputError(f"{base}: is itself an adapter; name its base")
-    weights = located_args(entry)["weights"]
-    if not isinstance(weights, str):
-        raise InputError(f"{base}: has {len(weights)} files of weights; an adapter has one base, name it")
-    return Path(weights)
+    return base_weights(find_model(readable_zoo(None), base))

@@ -132,6 +132,23 @@ def make_model(entry: Entry, view: str, adapter: str | None = None, merge: bool 
     return BorzoiModel(**args)
 
 
+def base_weights(entry: Entry) -> Path:
+    """The file of weights of a model that adapters can stand on, fetched and verified.
+
+    Raises
+    ------
+    KipoiBorzoiError
+        An ensemble, an adapter, or a file that is missing or not the one that was recorded.
+    """
+    if entry.is_adapter:
+        raise ZooError(f"{entry.model!r} is itself an adapter; name its base")
+    files = [file for file in entry.files() if file.role == "weights"]
+    if len(files) != 1:
+        raise ZooError(f"{entry.model!r} is an ensemble of {len(files)} networks; an adapter has one base, name it")
+    source = files[0].url or str(files[0].path)
+    return locate(source, {source: files[0].sha256} if files[0].sha256 else None).path
+
+
 def located_args(entry: Entry) -> dict:
     """An entry's arguments with every file fetched, verified and named by its absolute path.
 

@@ -15,11 +15,10 @@ from kipoi_borzoi.files import sha256_of_file
 from kipoi_borzoi.zoo.entries import Entry, EntryFile
 from kipoi_borzoi.zoo.example import localise_examples
 from kipoi_borzoi.zoo.folders import PUBLISH_MARK, check_free, hidden_folder, publish
-from kipoi_borzoi.zoo.load import find_model
+from kipoi_borzoi.zoo.load import base_weights, find_model
 from kipoi_borzoi.zoo.make import write_views
 from kipoi_borzoi.zoo.names import VIEWS, check_name
 from kipoi_borzoi.zoo.place import writable_zoo
-from kipoi_borzoi.zoo.sources import locate
 
 
 def zoo_publish(
@@ -97,28 +96,22 @@ def _find_base(zoo: Path, directory: Path, base: str) -> Entry:
             f"{directory}: its base {base!r} is not a model of {zoo} ({error}); bring it there with "
             "`kipoi-borzoi zoo import`, or name its entry with --base"
         ) from error
-    if entry.is_adapter:
-        raise ZooError(f"{directory}: {base!r} is itself an adapter; name its base with --base")
     return entry
 
 
 def _verified_base(base: Entry, directory: Path, stored: StoredAdapter) -> list[EntryFile]:
     """The base's params and weights, fetched and found to be what the adapter was trained on."""
-    files = [file for file in base.files() if file.role in ("params", "weights")]
-    weights = [file for file in files if file.role == "weights"]
-    if len(weights) != 1:
-        raise ZooError(
-            f"{directory}: {base.model!r} is an ensemble of {len(weights)} networks; name one of them with --base"
-        )
-    source = weights[0].url or str(weights[0].path)
-    path = locate(source, {source: weights[0].sha256} if weights[0].sha256 else None).path
+    try:
+        path = base_weights(base)
+    except ZooError as error:
+        raise ZooError(f"{directory}: {error} (with --base)") from error
     config = stored.adapter.config
     try:
         found = trunk_hash(read_trunk(path, config), config)
     except KipoiBorzoiError as error:
         raise ZooError(f"{directory}: does not fit {base.model!r}: {error}") from error
     check_base(directory, stored, found, base.model)
-    return files
+    return [file for file in base.files() if file.role in ("params", "weights")]
 
 
 def _copy_adapter(directory: Path, to: Path, stored: StoredAdapter) -> None:
