@@ -1,5 +1,7 @@
 """Pictures: letters as high as their numbers, the right places, and files that appear whole or not at all."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 from explain_cases import dna
@@ -11,7 +13,7 @@ from kipoi_borzoi.interpret.attribution import Attribution
 from kipoi_borzoi.interpret.attribution_file import write_attributions
 from kipoi_borzoi.interpret.logo import COLOURS, draw_logo, new_figure
 from kipoi_borzoi.interpret.parts import Explained
-from kipoi_borzoi.interpret.pictures import Mark, MotifRow, Stretch, draw_motifs, draw_stretch, strongest
+from kipoi_borzoi.interpret.pictures import Mark, MotifRow, Stretch, check_picture, draw_motifs, draw_stretch, strongest
 from kipoi_borzoi.interpret.portrait import draw_target
 from kipoi_borzoi.interpret.pwm import Motif, write_meme
 from kipoi_borzoi.interpret.targets import Skipped
@@ -149,3 +151,10 @@ def test_what_cannot_be_drawn_is_refused(attributions, tmp_path, options, messag
     with pytest.raises(InputError, match=message):
         draw_target(attributions, out, **options)
     assert not out.exists()
+
+
+def test_a_missing_matplotlib_is_said_before_anything_is_computed(tmp_path, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "matplotlib" else real(name))
+    with pytest.raises(InputError, match=r"pip install 'kipoi-borzoi\[plot\]'"):
+        check_picture(tmp_path / "x.png")

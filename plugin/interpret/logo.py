@@ -10,6 +10,8 @@ import numpy as np
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.sequence import BASES
 
+NO_MATPLOTLIB = "pictures need Matplotlib, which is not installed: pip install 'kipoi-borzoi[plot]'"
+
 COLOURS = {"A": "#109648", "C": "#255C99", "G": "#F7A11A", "T": "#D62839"}
 
 

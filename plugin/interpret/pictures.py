@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from kipoi_borzoi.dataloaders.gtf import Gene
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.files import atomic_write
-from kipoi_borzoi.interpret.logo import draw_logo, new_figure
+from kipoi_borzoi.interpret.logo import NO_MATPLOTLIB, draw_logo, new_figure
 from kipoi_borzoi.interpret.pwm import Motif
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -96,18 +97,20 @@ def strongest(contributions: np.ndarray, size: int, count: int) -> list[int]:
 
 
 def check_picture(path: str | os.PathLike) -> Path:
-    """Refuse the name of a picture that could not be written.
+    """Refuse a picture that could not be drawn before anything is computed for it.
 
     Raises
     ------
     InputError
-        An unknown suffix, or no folder of that name.
+        An unknown suffix, or no folder of that name; or Matplotlib is not installed.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
         raise InputError(f"{path}: pictures are written as {', '.join(FORMATS)}; give a name that ends so")
     if not path.parent.is_dir():
         raise InputError(f"{path}: its folder {path.parent} does not exist; make it first")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError(NO_MATPLOTLIB)
     return path
 
 
