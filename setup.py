@@ -54,6 +54,7 @@ setup(
         "parquet": ["pyarrow>=15"],
         "zarr": ["zarr>=2.16,<3"],  # kipoi's zarr writer knows only version 2
         "anndata": ["anndata>=0.10.9,<0.13"],  # to read variant scores written as .h5ad
+        "motifs": ["modisco-lite>=3,<4", "matplotlib>=3.8,<4"],
         # What kipoi_veff needs, in versions that install; then: pip install --no-deps kipoi_veff==0.3.1
         "veff": [
             "PyVCF3>=1.0.4,<2",
@@ -69,6 +70,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.5,<4",
+            "scipy>=1.11",
             "build>=1",
             "matplotlib>=3.8,<4",
             "pyarrow>=15",
