@@ -135,9 +135,10 @@ def work(folder: Path, zoo: Path, method: str, count: int, separate: int, precis
     alone, seconds = {}, []
     for name in names[: separate + 1]:  # the first one is not counted: it also compiles what all share
         model = group.models[name]
-        model.predict_on_batch(x, precision=precision)  # compiles
+        # Each call by itself: by default the later ones would take the stem from the first.
+        model.predict_on_batch(x, precision=precision, reuse=False)  # compiles
         started = clock()
-        alone[name] = model.predict_on_batch(x, precision=precision)
+        alone[name] = model.predict_on_batch(x, precision=precision, reuse=False)
         seconds.append(clock() - started)
     group.predict_on_batch(x, precision=precision)  # compiles the other adapters' parts
     started = clock()
