@@ -93,7 +93,7 @@ def test_an_input_without_records_gives_an_empty_table(files, capsys):
     ],
 )
 def test_wrong_options_are_one_line_before_anything_is_computed(files, capsys, monkeypatch, options, message):
-    monkeypatch.setattr("kipoi_borzoi.scoring._loaded", lambda *_: pytest.fail("the model is loaded last"))
+    monkeypatch.setattr("kipoi_borzoi.scoring.loaded_models", lambda *_: pytest.fail("the model is loaded last"))
     assert score(*options) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert line.startswith("kipoi-borzoi: error: ")
@@ -133,7 +133,7 @@ def test_scorers_are_listed_with_their_formulas(capsys):
 def numpy_network(monkeypatch):
     """A network in NumPy in the place of every model, so that predictions cost nothing."""
     monkeypatch.setattr("kipoi_borzoi.variants.members.Reference", NumpyReference)
-    monkeypatch.setattr("kipoi_borzoi.scoring._loaded", lambda models, zoo: {models[0]: numpy_model()})
+    monkeypatch.setattr("kipoi_borzoi.scoring.loaded_models", lambda models, zoo: {models[0]: numpy_model()})
     monkeypatch.setattr("kipoi_borzoi.scoring._describe", lambda name, model: {"name": name})
 
 
