@@ -44,11 +44,16 @@ def describe_model(name: str, model) -> dict:
     from kipoi_borzoi.adapters.sites import BaseWeights
     from kipoi_borzoi.network.weights import content_hash
 
-    adapters = [getattr(predictor.sites, "adapter", None) for predictor in model.predictors]
+    attached = [getattr(predictor.sites, "adapter", None) for predictor in model.predictors]
+    adapters = [adapter for adapter in attached if adapter is not None]
     return {
         "name": name,
         "weights_sha256": [content_hash(BaseWeights(predictor.network)) for predictor in model.predictors],
-        "adapter_sha256": [content_hash(adapter.tensors) for adapter in adapters if adapter is not None],
+        "adapter_sha256": [content_hash(adapter.tensors) for adapter in adapters],
+        # Not in the tensors, but in the numbers: how much an adapter counts, and which GELU it was trained with.
+        "adapter_method": [
+            {"name": adapter.method.name, **adapter.method.settings(), "gelu": adapter.gelu} for adapter in adapters
+        ],
         "tracks_sha256": _tracks_hash(model.tracks),
         "transform": model.transform,
         "seq_length": model.config.seq_length,

@@ -134,7 +134,7 @@ def numpy_network(monkeypatch):
     """A network in NumPy in the place of every model, so that predictions cost nothing."""
     monkeypatch.setattr("kipoi_borzoi.variants.members.Reference", NumpyReference)
     monkeypatch.setattr("kipoi_borzoi.scoring.loaded_models", lambda models, zoo: {models[0]: numpy_model()})
-    monkeypatch.setattr("kipoi_borzoi.scoring._describe", lambda name, model: {"name": name})
+    monkeypatch.setattr("kipoi_borzoi.scoring.describe_model", lambda name, model: {"name": name})
 
 
 def test_a_background_gives_quantiles_to_runs_of_the_same_options(files, capsys, numpy_network):

@@ -1,15 +1,20 @@
 """Models of one base predicted in one call give what each gives by itself, and share what they share in memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from adapter_cases import METHOD_CASES
 from tuned_models import make_base, parts_of, write_adapter
 
 from kipoi_borzoi import load_model
+from kipoi_borzoi.adapters.adapter import Adapter
+from kipoi_borzoi.adapters.directory import load_adapter, save_adapter
 from kipoi_borzoi.adapters.sites import AdapterSites
 from kipoi_borzoi.errors import InputError, ZooError
 from kipoi_borzoi.model import BorzoiModel
 from kipoi_borzoi.network.network import named_weights
+from kipoi_borzoi.provenance import describe_model
 from kipoi_borzoi.zoo import zoo_import, zoo_publish
 
 TOLERANCE = 1e-5  # of the largest output: float32 rounding over a dozen layers
@@ -88,6 +93,17 @@ def test_ten_adapters_cost_their_own_weights_only(bench, zoo):
         assert isinstance(sites, AdapterSites)
         assert set(sites.variables) == set(model.adapter.adapter.scheme.shapes()), name
         assert not frozen & {id(variable) for variable in sites.variables.values()}
+
+
+def test_provenance_tells_apart_adapters_that_differ_in_a_setting_alone(bench, zoo, tmp_path):
+    directories = [str(bench / "adapters" / "lora"), str(tmp_path / "stronger")]
+    stored = load_adapter(directories[0])
+    scheme = replace(stored.adapter.scheme, method=replace(stored.adapter.method, alpha=50))
+    stronger = Adapter(scheme, stored.adapter.tensors)
+    save_adapter(directories[1], stronger, bench / "adapters/lora/targets.txt", "lab/base", stored.base_sha256, "old")
+    group = load_model("lab/base", adapters=directories, zoo=zoo)
+    one, other = (describe_model("m", group.models[name]) for name in directories)
+    assert one != other and {**one, "adapter_method": None} == {**other, "adapter_method": None}
 
 
 def test_a_model_alone(zoo):
