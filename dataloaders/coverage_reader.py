@@ -124,10 +124,12 @@ class CoverageReader:
         return {**self.__dict__, "_handle": None, "_process": 0}
 
     def _open(self) -> dict[str, int]:
-        raise NotImplementedError
+        """Set ``_handle`` to the open file and return the lengths of its contigs; each format has its own."""
+        raise TypeError(f"{type(self).__name__} does not say how it is opened")
 
     def _read(self, name: str, start: int, end: int) -> np.ndarray:
-        raise NotImplementedError
+        """Values of the bases ``start`` to ``end`` (0-based, half-open) as the file has them, NaN where there are none."""
+        raise TypeError(f"{type(self).__name__} does not say how it is read")
 
     def _damaged(self, name: str, start: int, end: int, error) -> InputError:
         return InputError(

@@ -1,7 +1,7 @@
 """`kipoi-borzoi background`: what scores are usual, track by track."""
 
-from kipoi_borzoi.cli.score import add_how, add_what, add_zoo, names, scoring_options
-from kipoi_borzoi.cli.verbs import add_verb
+from kipoi_borzoi.cli.score import add_how, add_what, add_zoo, scoring_options
+from kipoi_borzoi.cli.verbs import add_verb, names
 
 
 def add_parser(nouns) -> None:

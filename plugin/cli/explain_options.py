@@ -1,6 +1,6 @@
 """Options that the commands of explanation share: models, the quantity, the ensemble."""
 
-import argparse
+from kipoi_borzoi.cli.verbs import integers, names
 
 
 def add_models(parser) -> None:
@@ -46,7 +46,7 @@ def add_ensemble(group) -> None:
     """Add the options that say over what is averaged."""
     group.add_argument("--rc", action="store_true", help="average over both strands")
     group.add_argument(
-        "--shifts", metavar="BP[,BP...]", type=_integers, default=[0],
+        "--shifts", metavar="BP[,BP...]", type=integers, default=[0],
         help="bp by which the window is moved, such as --shifts=0,-1,1; averaged (default: 0)",
     )  # fmt: skip
     group.add_argument(
@@ -62,17 +62,3 @@ def explain_options(args) -> dict:
         "pseudocount": args.pseudocount, "exon_bins": args.exon_bins, "rc": args.rc, "shifts": args.shifts,
         "precision": args.precision, "zoo": args.zoo,
     }  # fmt: skip
-
-
-def names(text: str) -> list[str]:
-    """Names with commas between."""
-    return [name for name in text.split(",") if name]
-
-
-def _integers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected numbers of bp with commas between, such as 0,-1,1"
-        ) from None

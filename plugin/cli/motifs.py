@@ -1,7 +1,7 @@
 """`kipoi-borzoi motifs`: motifs discovered in attributions, named, and tested in the model."""
 
-from kipoi_borzoi.cli.explain_options import add_ensemble, add_quantity, explain_options, names
-from kipoi_borzoi.cli.verbs import add_verb
+from kipoi_borzoi.cli.explain_options import add_ensemble, add_quantity, explain_options
+from kipoi_borzoi.cli.verbs import add_verb, names
 
 
 def add_parser(nouns) -> None:

@@ -1,7 +1,7 @@
 """`kipoi-borzoi plot ...`: pictures of predictions."""
 
-from kipoi_borzoi.cli.score import add_zoo, names
-from kipoi_borzoi.cli.verbs import add_verb
+from kipoi_borzoi.cli.score import add_zoo
+from kipoi_borzoi.cli.verbs import add_verb, names
 
 
 def add_parser(nouns) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from kipoi_borzoi.cli.verbs import add_verb
+from kipoi_borzoi.cli.verbs import add_verb, integers, names
 
 
 def add_parser(nouns) -> None:
@@ -62,7 +62,7 @@ def add_how(parser) -> None:
     group = parser.add_argument_group("how to predict")
     group.add_argument("--rc", action="store_true", help="average the predictions of both strands")
     group.add_argument(
-        "--shifts", metavar="BP[,BP...]", type=_integers, default=[0],
+        "--shifts", metavar="BP[,BP...]", type=integers, default=[0],
         help="bp by which the window is moved, such as --shifts=0,-1,1; scores are averaged (default: 0)",
     )  # fmt: skip
     group.add_argument(
@@ -128,18 +128,6 @@ def scoring_options(args) -> dict:
         "indels": args.indels, "max_indel": args.max_indel, "window": args.window, "exon_bins": args.exon_bins,
         "precision": args.precision, "regions": args.regions, "max_mismatch": args.max_mismatch, "zoo": args.zoo,
     }  # fmt: skip
-
-
-def names(text: str) -> list[str]:
-    """Names with commas between."""
-    return [name for name in text.split(",") if name]
-
-
-def _integers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of bp with commas between, such as 0,-1,1") from None
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -29,3 +29,16 @@ def add_verb(verbs, name: str, run: Callable, summary: str, description: str, ex
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between."""
+    return [name for name in text.split(",") if name]
+
+
+def integers(text: str) -> list[int]:
+    """Numbers of bp with commas between."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of bp with commas between, such as 0,-1,1") from None
