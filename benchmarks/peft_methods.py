@@ -33,9 +33,9 @@ import numpy as np
 METHODS = ("linear", "lora", "ia3", "locon", "houlsby", "houlsby_se", "lora_conv", "full")
 UNTUNED, SCRATCH = "base, best matching track", "from scratch"
 NOISE = 0.2
-LEARNING_RATE = {"full": 0.001, SCRATCH: 0.006}
+LEARNING_RATE = {"full": 0.003, SCRATCH: 0.006}
 """Others have `PEFT_RATE`: few weights that begin at nothing take larger steps than many that are trained already."""
-PEFT_RATE = 0.003
+PEFT_RATE = 0.01
 FIGURES = ("track_r", "gene_r", "between_r", "change_r", "sign", "place")
 
 
@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for everything; given again, the run goes on")
     parser.add_argument("--methods", nargs="+", default=[*METHODS, SCRATCH], choices=[*METHODS, SCRATCH])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=20, help="of each transfer")
+    parser.add_argument("--epochs", type=int, default=15, help="of each transfer")
     parser.add_argument("--base-epochs", type=int, default=110)
     parser.add_argument("--batch-size", type=int, default=16)
     args = parser.parse_args()
