@@ -19,7 +19,7 @@ def walked(tmp_path_factory):
     assert len(blocks) == 3
     text = "".join(blocks)
     assert text.count("--max-genes 15") == 1 and text.count("--contrast demo/contrasts.tsv") == 2
-    text = text.replace("--min-change 0.5", "--min-change 0.5 --max-genes 12 --test-genes 2")
+    text = text.replace("--min-change 0.5", "--min-change 0.5 --max-genes 20 --test-genes 2")
     folder = tmp_path_factory.mktemp("walk")
     (folder / "home").mkdir()
     (folder / "work").mkdir()
