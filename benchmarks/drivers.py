@@ -11,11 +11,17 @@ For every contrast of SIM/truth/contrasts.tsv whose tracks the models have:
   contributions. Rank, sign and p-values of the driver among all factors' motifs.
 - null contrasts (replicates of one condition): changed genes are those whose measured coverage differs most between the
   replicates, as a table of differential expression would have it. The smallest p-values.
+
+With --methods, also the AUROC and the seconds of other methods, in a few genes of the first real contrast and near their
+starts, all on the same stretches:
+
+    python benchmarks/drivers.py ... --methods input_x_gradient gradient ism --method-genes 6 --method-span 400
 """
 
 import argparse
 import csv
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +126,26 @@ def site_auroc(truth: Truth, attributions: Path, driver: str, changed: set[str])
     return auroc(np.array(positive), np.array(negative)) if positive and negative else float("nan")
 
 
+def grade_methods(truth: Truth, models, files: list[Path], methods: list[str], count: int, span: int) -> None:
+    """Print AUROC and seconds per gene of every method, in the genes that change most by the first real contrast."""
+    from kipoi_borzoi.attributing import attribute
+
+    known = {track for model in models.values() for track in model.tracks.identifiers}
+    contrast = next(row for row in truth.of_models(known) if row["driver"] != "none")
+    ordered = sorted(truth.changes, key=lambda row: -abs(float(row[contrast["contrast"]])))
+    genes = [row["gene_id"] for row in ordered[:count]]
+    print(f"\n{contrast['contrast']}, {count} genes, {span} bp\n{'method':20}{'AUROC':>8}{'s per gene':>12}")
+    for method in methods:
+        with tempfile.TemporaryDirectory() as name:
+            out, start = Path(name, "explained.h5"), time.perf_counter()
+            attribute(
+                models, files[0], out, genes=files[1], gene_ids=genes, contrast=files[2], contrast_name=contrast["contrast"],
+                method=method, span=span, bigwig=False, npz=False, progress=False,
+            )  # fmt: skip
+            seconds = (time.perf_counter() - start) / count
+            print(f"{method:20}{site_auroc(truth, out, contrast['driver'], set(genes)):8.3f}{seconds:12.1f}")
+
+
 def main() -> None:
     """Run all contrasts and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -129,6 +155,9 @@ def main() -> None:
     parser.add_argument("--max-genes", type=int, default=100)
     parser.add_argument("--nulls", type=int, default=6, help="null contrasts at most")
     parser.add_argument("--folds", nargs="*", help="only genes of these folds (default: all)")
+    parser.add_argument("--methods", nargs="+", default=[], help="compare these methods of attribution as well")
+    parser.add_argument("--method-genes", type=int, default=6)
+    parser.add_argument("--method-span", type=int, default=400)
     args = parser.parse_args()
     from kipoi_borzoi import load_model
     from kipoi_borzoi.drivers import direction_of, find_drivers
@@ -176,6 +205,8 @@ def main() -> None:
         print(
             f"null contrasts: least adjusted p {min(nulls):.3g} of {len(nulls)} (wanted: none below {WANTED['null p']})"
         )
+    if args.methods:
+        grade_methods(truth, models, files, args.methods, args.method_genes, args.method_span)
 
 
 if __name__ == "__main__":

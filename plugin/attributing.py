@@ -32,7 +32,7 @@ from kipoi_borzoi.interpret.quantity import PSEUDOCOUNT, check_pseudocount
 from kipoi_borzoi.interpret.targets import REASONS, Skipped, Target, TargetMaker, chosen_genes, make_sides
 from kipoi_borzoi.provenance import describe_file, describe_model, loaded_models
 from kipoi_borzoi.variants.alleles import Genome
-from kipoi_borzoi.variants.columns import make_table
+from kipoi_borzoi.variants.columns import Contrast, Table, make_table
 from kipoi_borzoi.variants.shards import bounds
 from kipoi_borzoi.variants.windows import reference_sequence
 
@@ -190,40 +190,19 @@ def prepare_explaining(
     method = Method(method) if isinstance(method, str) else method
     passes = make_passes(rc, shifts)
     check_pseudocount(pseudocount)
-    if (genes is None) == (regions is None):
-        raise InputError("give either genes (a GTF file) or regions (a BED file) to explain")
-    if gene_ids is not None and genes is None:
-        raise InputError("genes are chosen (gene_ids), but no annotation is given (genes, a GTF file)")
-    if tracks is not None and contrast is not None:
-        raise InputError("give either tracks or a contrast: a contrast names its own tracks")
-    if contrast_name is not None and contrast is None:
-        raise InputError("a contrast is named, but no file of contrasts is given")
+    _check_choices(genes, gene_ids, regions, tracks, contrast, contrast_name)
     wanted = _wanted_genes(genes, gene_ids) if genes is not None else _wanted_regions(regions)
     denominators = None if relative_to is None else _by_name(read_bed(relative_to), relative_to)
     genome = Genome(FastaReader(fasta))
     loaded = loaded_models(models, zoo)
     chosen = None if contrast is None else read_contrast(contrast, loaded, contrast_name)
-    table = make_table(
-        loaded,
-        tracks,
-        () if chosen is None else (chosen,),
-        separate=chosen is not None and names_models(chosen, loaded),
-    )
-    make_sides(table)
+    table = _table(loaded, tracks, chosen)
     explainer = Explainer(table, passes, precision)
     span = min(DEFAULT_SPAN[method.name], explainer.length) if span is None and not method.is_gradient else span
     maker = TargetMaker(
-        table,
-        genome,
-        explainer.length,
-        explainer.crop,
-        explainer.bins,
-        explainer.bin_size,
-        span,
-        pseudocount,
-        exon_bins,
+        table, genome, explainer.length, explainer.crop, explainer.bins, explainer.bin_size, span, pseudocount, exon_bins,
         denominators,
-    )
+    )  # fmt: skip
     targets = tuple(maker.gene(one) if isinstance(one, Gene) else maker.region(one) for one in wanted)
     _report(targets)
     files = {"fasta": fasta, "genes": genes, "relative_to": relative_to}
@@ -232,17 +211,47 @@ def prepare_explaining(
         "software": f"kipoi-borzoi {__version__}",
         "models": [describe_model(name, model) for name, model in loaded.items()],
         "files": {role: describe_file(path) for role, path in files.items() if path is not None},
-        "quantity": {
-            "tracks": [list(column.tracks) for column in table.columns if column.kind == "track"] if chosen is None else None,
-            "contrast": None if chosen is None else {"name": chosen.name, "terms": {term.track: term.weight for term in chosen.terms}},
-            "pseudocount": pseudocount, "exon_bins": exon_bins, "span": span, "ratio": relative_to is not None,
-            "logarithm": "log2",
-        },
+        "quantity": _describe_quantity(maker, chosen),
         "method": asdict(method),
         "ensemble": {"rc": rc, "shifts": list(shifts), "precision": precision},
         "targets": hashlib.sha256(repr([_identity(target) for target in targets]).encode()).hexdigest(),
-    }  # fmt: skip
+    }
     return Explaining(explainer, genome, targets, method, provenance)
+
+
+def _check_choices(genes, gene_ids, regions, tracks, contrast, contrast_name) -> None:
+    """Refuse arguments of `prepare_explaining` that do not go together."""
+    if (genes is None) == (regions is None):
+        raise InputError("give either genes (a GTF file) or regions (a BED file) to explain")
+    if gene_ids is not None and genes is None:
+        raise InputError("genes are chosen (gene_ids), but no annotation is given (genes, a GTF file)")
+    if tracks is not None and contrast is not None:
+        raise InputError("give either tracks or a contrast: a contrast names its own tracks")
+    if contrast_name is not None and contrast is None:
+        raise InputError("a contrast is named, but no file of contrasts is given")
+
+
+def _table(loaded: Mapping[str, object], tracks: Sequence[str] | None, chosen: Contrast | None) -> Table:
+    """The tracks or the contrast to explain, with what `make_sides` would refuse refused."""
+    contrasts = () if chosen is None else (chosen,)
+    table = make_table(loaded, tracks, contrasts, separate=chosen is not None and names_models(chosen, loaded))
+    make_sides(table)
+    return table
+
+
+def _describe_quantity(maker: TargetMaker, chosen: Contrast | None) -> dict:
+    """The quantity as the provenance has it."""
+    tracks = [list(column.tracks) for column in maker.table.columns if column.kind == "track"]
+    terms = None if chosen is None else {term.track: term.weight for term in chosen.terms}
+    return {
+        "tracks": tracks if chosen is None else None,
+        "contrast": None if chosen is None else {"name": chosen.name, "terms": terms},
+        "pseudocount": maker.pseudocount,
+        "exon_bins": maker.exon_bins,
+        "span": maker.span,
+        "ratio": maker.denominators is not None,
+        "logarithm": "log2",
+    }
 
 
 def attribute(

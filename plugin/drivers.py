@@ -145,50 +145,42 @@ def find_drivers(
     KipoiBorzoiError
         Inputs that cannot be used; too few genes that changed, or did not.
     """
-    out = Path(out)
-    if out.suffix != ".tsv":
-        raise InputError(f"{out}: the table of drivers is written as .tsv; give --out NAME.tsv")
-    attributions = out.with_suffix(".attributions.h5")
-    inputs = [fasta, genes, contrast, de_genes, motifs]
-    check_file(out, inputs, force)
-    if pictures is not None:
-        check_picture(out.with_suffix(pictures))
+    out, inputs = Path(out), [fasta, genes, contrast, de_genes, motifs]
+    attributions = _check_outputs(out, inputs, pictures, force)
     known = read_meme(motifs)
     table = read_de_genes(de_genes, change_column, adjusted_column)
     annotation = read_gtf(genes)
     chosen = _chosen(table, annotation, min_change, max_adjusted, max_genes, seed, str(de_genes), str(genes))
     loaded = loaded_models(models, zoo)
     span = min(SPAN, *(model.config.seq_length for model in loaded.values())) if span is None else span
+    gene_ids = [gene.gene_id for gene in chosen]
     explaining = prepare_explaining(
-        loaded,
-        fasta,
-        genes=genes,
-        gene_ids=[gene.gene_id for gene in chosen],
-        contrast=contrast,
-        span=span,
-        method=Method(),
-        **options,
+        loaded, fasta, genes=genes, gene_ids=gene_ids, contrast=contrast, span=span, method=Method(), **options
     )
     _explain(explaining, attributions, inputs, force, progress)
     with AttributionFile(attributions) as explained:
-        directions = np.array([chosen[gene] for gene in _matched(explained.names, chosen)])
-        _enough(directions, explained)
-        codes = [explained.sequence(row) for row in explained.rows()]
-        contributions = [explained.contributions(row) for row in explained.rows()]
-        scores, counts = _scored(known, codes, contributions, p_value, progress)
-        ranked = rank_drivers([motif.name for motif in known], scores, counts, directions, permutations, seed)
-        by_name = {motif.name: motif for motif in known}
-        context = _Context(explaining, explained, codes, contributions, directions, by_name, p_value)
+        context = _context(explaining, explained, chosen, known, p_value)
+        scores, counts = _scored(known, context.codes, context.contributions, p_value, progress)
+        ranked = rank_drivers([motif.name for motif in known], scores, counts, context.directions, permutations, seed)
         knock = _knock_outs(context, ranked[:test], test_genes, seed, progress)
         provenance = _provenance(explaining, de_genes, motifs, min_change, max_adjusted, p_value, permutations, seed)
-        found = Drivers(
-            ranked, by_name, knock, int((directions != 0).sum()), int((directions == 0).sum()), [out, attributions]
-        )
+        changed = int((context.directions != 0).sum())
+        found = Drivers(ranked, context.motifs, knock, changed, len(context.directions) - changed, [out, attributions])
         with explained_errors(out):
             if pictures is not None:
                 found.files.extend(_draw(context, found, scores, annotation, out, pictures))
             _write(out, found, provenance)
     return found
+
+
+def _check_outputs(out: Path, inputs: Sequence, pictures: str | None, force: bool) -> Path:
+    """Refuse outputs that could not be written before anything is computed; gives the path of the attributions."""
+    if out.suffix != ".tsv":
+        raise InputError(f"{out}: the table of drivers is written as .tsv; give --out NAME.tsv")
+    check_file(out, inputs, force)
+    if pictures is not None:
+        check_picture(out.with_suffix(pictures))
+    return out.with_suffix(".attributions.h5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,9 +257,17 @@ def _chosen(
     return {by_name[table.genes[row]][0]: int(direction[row]) for row in [*changed, *steady]}
 
 
-def _matched(names: Sequence[str], chosen: Mapping[Gene, int]) -> list[Gene]:
-    by_id = {gene.gene_id: gene for gene in chosen}
-    return [by_id[name] for name in names]
+def _context(
+    explaining: Explaining, explained: AttributionFile, chosen: Mapping[Gene, int], known: Sequence[Motif], p_value: float
+) -> _Context:
+    """What was explained, with the directions of its genes; enough of them must have been."""
+    by_id = {gene.gene_id: direction for gene, direction in chosen.items()}
+    directions = np.array([by_id[name] for name in explained.names])
+    _enough(directions, explained)
+    codes = [explained.sequence(row) for row in explained.rows()]
+    contributions = [explained.contributions(row) for row in explained.rows()]
+    by_name = {motif.name: motif for motif in known}
+    return _Context(explaining, explained, codes, contributions, directions, by_name, p_value)
 
 
 def _explain(explaining: Explaining, path: Path, inputs, force: bool, progress: bool | None) -> None:

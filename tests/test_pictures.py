@@ -9,6 +9,7 @@ from explain_cases import dna
 from kipoi_borzoi import cli
 from kipoi_borzoi.dataloaders.gtf import Gene
 from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.interpret import pictures
 from kipoi_borzoi.interpret.attribution import Attribution
 from kipoi_borzoi.interpret.attribution_file import write_attributions
 from kipoi_borzoi.interpret.logo import COLOURS, draw_logo, new_figure
@@ -99,6 +100,16 @@ def test_a_page_of_motifs_is_drawn(tmp_path):
     rows = [MotifRow(motif, "words", {"changed": np.ones(3), "unchanged": np.zeros(0)})] * 2
     draw_motifs(tmp_path / "m.svg", rows, "title", "axis")
     assert (tmp_path / "m.svg").stat().st_size > 2000
+
+
+def test_every_row_of_the_page_shows_all_its_points(tmp_path, monkeypatch):
+    motif = Motif("m", np.array([[0.7, 0.1, 0.1, 0.1]]))
+    rows = [MotifRow(motif, "c", {"changed": np.array([low, high])}) for low, high in ((0, 1), (-5, 0), (0, 20))]
+    seen = []
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: seen.extend(ax.get_xlim() for ax in figure.axes[1::2]))
+    draw_motifs(tmp_path / "m.svg", rows, "title", "axis")
+    assert len(seen) == 3
+    assert all(low <= -5 and high >= 20 for low, high in seen)
 
 
 @pytest.fixture

@@ -270,8 +270,9 @@ def draw_motifs(path: str | os.PathLike, rows: Sequence[MotifRow], title: str, a
             left.set_ylabel("bits")
             left.set_xticks([])
             left.set_title(row.caption, fontsize=9)
+            if number:  # before the points: sharing an axis later would keep the first row's range and cut others off
+                right.sharex(axes[0, 1])
             _draw_points(right, row)
-            right.sharex(axes[0, 1])
             if number == len(rows) - 1:
                 right.set_xlabel(axis)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
