@@ -116,7 +116,6 @@ def windows(folder, model, fasta, variants):
 
 def by_veff(case):
     """kipoi_veff's command on the sum entry: its tables, its VCF, a selection of tracks, a restriction."""
-    import h5py
     import kipoi
     import pandas as pd
 
