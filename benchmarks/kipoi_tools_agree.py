@@ -165,7 +165,9 @@ def by_veff_rc(case):
     run = ["python", "-m", "kipoi_veff", "score_variants", f"{case.entry}/sum", "--source", "borzoi", "-i", case.vcf]
     options = ["-o", "rc.vcf", "-e", "rc.tsv", "-s", "diff", "--dataloader_args", f"fasta_file={case.fasta}"]
     command(case.folder, *run, *options, KIPOI_BORZOI_VEFF_RC="1")
-    found = pd.read_csv(case.folder / "rc.tsv", sep="\t").filter(like="preds/diff/").values
+    table = pd.read_csv(case.folder / "rc.tsv", sep="\t")
+    # By name: Kipoi orders the columns of a .tsv as text, 0 1 10 11 ... 2.
+    found = table[[f"preds/diff/{track}" for track in range(len(case.pair))]].values
     model = kipoi.get_model(f"{case.entry}/sum", source="borzoi")
     middle, expected = model.config.seq_length // 2, []
     for variant, ref in zip(case.variants, windows(case.folder, model, case.fasta, case.variants), strict=True):
@@ -242,7 +244,7 @@ def by_ism(case):
     yield case.line("ism", "logSED", found, slice(1))
 
 
-def by_gradient(case, step=0.005, places=4):
+def by_gradient(case, step=0.002, places=4):
     """kipoi_interpret's gradient beside finite differences at the positions where it is largest, and times the input."""
     import h5py
     import kipoi
