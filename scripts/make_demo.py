@@ -1,147 +1,215 @@
-"""Regenerates model_zoo/BorzoiDemo: a small network with random weights, and a generated genome to run it on.
+"""Regenerates model_zoo/BorzoiDemo: a base and two adapters trained on a simulated genome, and test windows of it to try them on.
 
-Run from the repository: ``python scripts/make_demo.py``. The same code gives the same files.
+    python scripts/make_demo.py [--work DIR]
+
+Everything is done by the commands a user has, in about 15 minutes on two cores. With --work what is done is kept, and
+a run that was stopped goes on. The simulated genome and the example files are the same on every machine; trained weights agree
+to rounding only, so that their checksums do not.
 """
 
-import json
+from __future__ import annotations
+
+import argparse
+import csv
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
+from kipoi_borzoi.genome import Interval
+from kipoi_borzoi.zoo.describe import describe_dataloader
+from kipoi_borzoi.zoo.example import write_bed, write_fasta
+from kipoi_borzoi.zoo.names import VIEWS
+from kipoi_borzoi.zoo.folders import IMPORT_MARK, PUBLISH_MARK
+from kipoi_borzoi.zoo.yaml_text import dump_yaml, read_yaml
 
-from kipoi_borzoi.network import NetworkConfig
-from kipoi_borzoi.zoo.example import make_genome, write_bed, write_fasta
-from kipoi_borzoi.zoo.make import read_source, write_model
-
-SEED = 20
-FOLDER = Path(__file__).resolve().parents[1] / "model_zoo" / "BorzoiDemo" / "base"
-
-PARAMS = {
-    "model": {
-        "seq_length": 32768,
-        "activation": "gelu",
-        "norm_type": "batch",
-        "bn_momentum": 0.9,
-        "kernel_initializer": "lecun_normal",
-        "l2_scale": 2e-8,
-        "trunk": [
-            {
-                "name": "conv_dna",
-                "filters": 48,
-                "kernel_size": 15,
-                "norm_type": None,
-                "activation": "linear",
-                "pool_size": 2,
-            },
-            {
-                "name": "res_tower",
-                "filters_init": 56,
-                "filters_end": 96,
-                "divisible_by": 8,
-                "kernel_size": 5,
-                "num_convs": 1,
-                "pool_size": 2,
-                "repeat": 6,
-            },
-            {
-                "name": "transformer_tower",
-                "key_size": 16,
-                "heads": 4,
-                "num_position_features": 32,
-                "dropout": 0.2,
-                "mha_l2_scale": 1e-8,
-                "l2_scale": 1e-8,
-                "kernel_initializer": "he_normal",
-                "repeat": 2,
-            },
-            {"name": "unet_conv", "kernel_size": 3, "upsample_conv": True},
-            {"name": "unet_conv", "kernel_size": 3, "upsample_conv": True},
-            {"name": "Cropping1D", "cropping": 64},
-            {"name": "conv_nac", "filters": 128, "dropout": 0.1},
-        ],
-        "head_human": {"name": "final", "units": 8, "activation": "softplus"},
-    }
-}
-
-# identifier, clip, clip_soft, scale, sum_stat, strand_pair, description
-TRACKS = [
-    ("DEMO_RNA1+", 768, 384, 0.3, "sum_sqrt", 1, "RNA:demo cell 1"),
-    ("DEMO_RNA1-", 768, 384, 0.3, "sum_sqrt", 0, "RNA:demo cell 1"),
-    ("DEMO_RNA2+", 768, 384, 0.3, "sum_sqrt", 3, "RNA:demo cell 2"),
-    ("DEMO_RNA2-", 768, 384, 0.3, "sum_sqrt", 2, "RNA:demo cell 2"),
-    ("DEMO_CAGE+", 384, 64, 1.0, "sum_sqrt", 5, "CAGE:demo cell 1"),
-    ("DEMO_CAGE-", 384, 64, 1.0, "sum_sqrt", 4, "CAGE:demo cell 1"),
-    ("DEMO_DNASE", 64, 32, 2.0, "mean", 6, "DNASE:demo cell 1"),
-    ("DEMO_ATAC", 64, 32, 2.0, "mean", 7, "ATAC:demo cell 2"),
-]
-
-REGIONS = [
-    ("demo1", 60_000, 60_500, "middle"),
-    ("demo1", 80_000, 81_000, "beside_it"),
-    ("demo1", 150_000, 158_000, "over_the_end"),
-    ("demo2", 20_000, 20_001, "one_base"),
-]
+GROUP = Path(__file__).resolve().parents[1] / "model_zoo" / "BorzoiDemo"
+CELLS = ("unseen1", "unseen2")
+SIMULATION = ("--transfer-cells", 6)  # the genome of benchmarks/peft_methods.py, whose folder may be given as --work
+WINDOWS = 24
+CONTIG = "demo1"
+SIMULATED = "a genome that was simulated by `kipoi-borzoi simulate`, NOT on real data: its predictions mean nothing outside of that"
 
 
 def main() -> int:
-    """Write the folder anew."""
-    from kipoi_borzoi.network.network import Network, named_weights, random_weights
-    from kipoi_borzoi.network.weights import save_safetensors
-
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.parent.mkdir(exist_ok=True)
+    """Train what is not trained yet, and write the folder anew."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, help="folder to work in and to keep (default: a temporary one)")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        parts = {name: Path(temporary, name) for name in ("params.json", "weights.safetensors", "targets.txt")}
-        parts["params.json"].write_text(json.dumps(PARAMS, indent=1) + "\n", encoding="ascii")
-        write_targets(parts["targets.txt"])
-        network = Network(NetworkConfig.from_params(PARAMS))
-        random_weights(network, SEED)
-        tensors = {name: varied(name, np.asarray(variable)) for name, variable in named_weights(network).items()}
-        save_safetensors(parts["weights.safetensors"], tensors)
-        source = read_source(*parts.values(), head=None, crop=None, transform="new")
-        doc = (
-            "Demonstration network of Borzoi's building blocks. ITS WEIGHTS ARE RANDOM, not trained: it shows how "
-            "the tools work, and its predictions mean nothing."
-        )
-        write_model(FOLDER, source, doc, license="Apache-2.0", tags=["DNA", "demo", "random weights"])
-    write_demo_example(FOLDER / "example")
+        work = (args.work or Path(temporary)).absolute()
+        train(work)
+        write_group(work, Path(temporary) / "zoo")
     return 0
 
 
-def varied(name: str, weight: np.ndarray) -> np.ndarray:
-    """Make random kernels blind to what all their inputs share, and larger: else the coverage is nearly flat."""
-    if not name.endswith(".kernel") or name.startswith("conv_dna"):
-        return weight
-    return 1.5 * (weight - weight.mean(axis=tuple(range(weight.ndim - 1)), keepdims=True))
+def run(*words) -> None:
+    """Run a command of kipoi-borzoi."""
+    print("$ kipoi-borzoi", *words, flush=True)
+    subprocess.run([sys.executable, "-m", "kipoi_borzoi.cli", *map(str, words)], check=True)
 
 
-def write_targets(path: Path) -> None:
-    """Write the track table in Calico's layout."""
-    lines = ["\tidentifier\tfile\tclip\tclip_soft\tscale\tsum_stat\tstrand_pair\tdescription"]
-    for index, (identifier, clip, soft, scale, stat, pair, description) in enumerate(TRACKS):
-        lines.append(f"{index}\t{identifier}\tnone\t{clip}\t{soft}\t{scale}\t{stat}\t{pair}\t{description}")
-    path.write_text("\n".join(lines) + "\n", encoding="ascii")
+def train(work: Path) -> None:
+    """Simulate, build the stores, train the base and an adapter for each cell type."""
+    sim = work / "sim"
+    if not sim.exists():
+        run("simulate", *SIMULATION, "--out", sim)
+    for group in ("pretrain", "transfer"):
+        if not (work / group).exists():
+            run(
+                "data", "build", "--targets", sim / f"targets_{group}.txt", "--fasta", sim / "genome.fa.gz",
+                "--sequences", sim / "sequences.bed", "--seq-length", 4096, "--crop-bp", 256, "--out", work / group,
+            )  # fmt: skip
+    base = work / "base"
+    if not (base / "summary.json").exists():
+        run("finetune", "--from-scratch", "--params", sim / "params_pretrain.json", "--data", work / "pretrain", "--out", base)
+    for cell in CELLS:
+        if not (work / cell / "summary.json").exists():
+            run(
+                "finetune", "--base", base / "base/weights.safetensors", "--params", base / "base/params.json",
+                "--base-name", "BorzoiDemo/base", "--base-transform", "new", "--data", work / "transfer", "--method", "locon",
+                "--tracks", *tracks_of(sim, cell), "--batch-size", 16, "--learning-rate", 0.003, "--epochs-min", 40,
+                "--epochs-max", 40, "--out", work / cell,
+            )  # fmt: skip
 
 
-def write_demo_example(folder: Path) -> None:
-    """Replace the small example by a larger genome, with variants."""
-    for file in folder.iterdir():
-        file.unlink()
-    genome = make_genome({"demo1": 160_000, "demo2": 40_000}, SEED)
-    write_fasta(folder / "genome.fa.gz", genome)
-    write_bed(folder / "regions.bed", REGIONS)
-    lines = ["##fileformat=VCFv4.2"]
-    lines += [f"##contig=<ID={name},length={len(sequence)}>" for name, sequence in genome.items()]
-    lines += ["\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"])]
-    for number, (chrom, position, size) in enumerate(
-        [("demo1", 60_250, 1), ("demo1", 80_500, 3), ("demo2", 20_001, 1)]
-    ):
-        ref = genome[chrom][position - 1 : position - 1 + size].upper()  # positions in VCF are 1-based
-        alt = {"A": "G", "C": "T", "G": "A", "T": "C"}[ref] if size == 1 else ref[0]
-        lines.append("\t".join([chrom, str(position), f"demo{number}", ref, alt, ".", ".", "."]))
-    (folder / "variants.vcf").write_text("\n".join(lines) + "\n", encoding="ascii")
+def tracks_of(sim: Path, cell: str) -> list[str]:
+    """The tracks of one cell type."""
+    with open(sim / "targets_transfer.txt", newline="") as file:
+        return [row["identifier"] for row in csv.DictReader(file, delimiter="\t") if row["identifier"].startswith(f"{cell}.")]
+
+
+def write_group(work: Path, zoo: Path) -> None:
+    """Publish into a zoo of its own, under another name (that of a package is not free there), and take over what belongs here."""
+    zoo.mkdir()
+    (zoo / "config.yaml").write_text("{}\n")
+    trained = work / "base/base"
+    files = {"params": "params.json", "weights": "weights.safetensors", "targets": "targets.txt"}
+    run("zoo", "import", "demo/base", "--zoo", zoo, *(w for role, file in files.items() for w in (f"--{role}", trained / file)))
+    for cell in CELLS:
+        run("zoo", "publish", work / cell / "adapter", f"demo/{cell}", "--base", "demo/base", "--zoo", zoo)
+    shutil.rmtree(GROUP, ignore_errors=True)
+    GROUP.mkdir()
+    docs = {"base": f"Small network of Borzoi's building blocks, trained on {SIMULATED}."}
+    docs |= {cell: f"BorzoiDemo/base fine-tuned by locon for the cell type {cell} of {SIMULATED}." for cell in CELLS}
+    for name, doc in docs.items():
+        # Copied file by file: links and marks of the zoo, and paths of this machine, stay behind.
+        shutil.copytree(zoo / "demo" / name, GROUP / name, ignore=shutil.ignore_patterns("example", IMPORT_MARK, PUBLISH_MARK, ".*"))
+        example = "example" if name == "base" else "../base/example"
+        seq_length = 4096
+        loader = describe_dataloader(seq_length, f"{example}/genome.fa.gz", f"{example}/regions.bed")
+        (GROUP / name / "dataloader.yaml").write_text(dump_yaml(loader), encoding="utf-8")
+        for view in VIEWS:
+            path = GROUP / name / view / "model.yaml"
+            text = read_yaml(path)
+            described = text["schema"]["targets"]["doc"]
+            text["info"] |= {"doc": f"{doc} {described}", "license": "Apache-2.0", "tags": ["DNA", "demo", "simulated data"]}
+            path.write_text(dump_yaml(text), encoding="utf-8")
+    (GROUP / "base/example").mkdir()
+    write_example(work / "sim", GROUP / "base/example")
+
+
+def rows_of(path: Path) -> list[dict]:
+    """Rows of a TSV with a header."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def write_example(sim: Path, folder: Path) -> None:
+    """Write a contig made of test windows, with its genes, variants and the truth about both cell types.
+
+    The windows are those whose variants in factors' sites do most in the two cell types.
+    """
+    windows = choose_windows(sim)
+    place = {(chrom, start): number * (end - start) for number, (chrom, start, end) in enumerate(windows)}
+    size = windows[0][2] - windows[0][1]
+
+    def moved(chrom: str, position: int) -> int | None:
+        """0-based position on the example's contig of one on the genome."""
+        start = position // size * size
+        return place[chrom, start] + position - start if (chrom, start) in place else None
+
+    genome = read_genome(sim / "genome.fa.gz")
+    write_fasta(folder / "genome.fa.gz", {CONTIG: "".join(genome[chrom][start:end] for chrom, start, end in windows)})
+    write_bed(folder / "regions.bed", [(CONTIG, at, at + size, f"window{at // size + 1}") for at in place.values()])
+    genes = write_genes(sim / "genes.gtf", folder / "genes.gtf", moved)
+    variants = write_variants(sim / "variants.vcf", folder / "variants.vcf", moved, size * len(windows))
+    states = [f"{cell}.{condition}" for cell in CELLS for condition in ("control", "treated")]
+    truth = folder / "truth"
+    truth.mkdir()
+    shutil.copyfile(sim / "truth/motifs.meme", truth / "motifs.meme")
+    expression = [row for row in rows_of(sim / "truth/expression.tsv") if row["gene_id"] in genes]
+    write_table(truth / "expression.tsv", ["gene_id", *states], expression)
+    effects = [row for row in rows_of(sim / "truth/variant_gene_effects.tsv") if row["id"] in variants and row["gene_id"] in genes]
+    write_table(truth / "variant_effects.tsv", ["id", "kind", "motif", "gene_id", *states], effects)
+    contrasts = [row for row in rows_of(sim / "truth/contrasts.tsv") if row["cell_type"] in CELLS and row["driver"] not in ("", "none")]
+    write_table(folder / "contrasts.tsv", list(contrasts[0]), contrasts)
+    names = [row["contrast"] for row in contrasts]
+    changes = [row for row in rows_of(sim / "truth/expression_changes.tsv") if row["gene_id"] in genes]
+    write_table(truth / "expression_changes.tsv", ["gene_id", *names], changes)
+
+
+def choose_windows(sim: Path) -> list[tuple[str, int, int]]:
+    """Test windows, by place, whose variants in factors' sites have the largest effects."""
+    test = {}
+    for line in (sim / "sequences.bed").read_text().splitlines():
+        chrom, start, end, fold = line.split("\t")
+        if fold == "test":
+            test[chrom, int(start)] = Interval(chrom, int(start), int(end))
+    size = next(iter(test.values())).end - next(iter(test.values())).start
+    largest: dict[tuple[str, int], float] = {}
+    for row in rows_of(sim / "truth/variant_gene_effects.tsv"):
+        key = row["chrom"], (int(row["pos"]) - 1) // size * size
+        if key in test and row["kind"].startswith("site"):
+            effect = max(abs(float(value)) for name, value in row.items() if name.split(".")[0] in CELLS)
+            largest[key] = max(largest.get(key, 0.0), effect)
+    chosen = sorted(sorted(largest, key=lambda key: (-largest[key], key))[:WINDOWS])
+    return [(test[key].chrom, test[key].start, test[key].end) for key in chosen]
+
+
+def read_genome(path: Path) -> dict[str, str]:
+    """Sequences by contig."""
+    import pysam
+
+    with pysam.FastaFile(str(path)) as fasta:
+        return {name: fasta.fetch(name) for name in fasta.references}
+
+
+def write_genes(source: Path, to: Path, moved) -> set[str]:
+    """Copy the genes of the example's windows; return their identifiers."""
+    lines, found = [], set()
+    for line in source.read_text().splitlines():
+        fields = line.split("\t")
+        start = moved(fields[0], int(fields[3]) - 1)
+        if start is not None:
+            length = int(fields[4]) - int(fields[3])
+            lines.append("\t".join([CONTIG, *fields[1:3], str(start + 1), str(start + 1 + length), *fields[5:]]))
+            found.add(fields[8].split('"')[1])
+    to.write_text("\n".join(lines) + "\n", encoding="ascii")
+    return found
+
+
+def write_variants(source: Path, to: Path, moved, length: int) -> set[str]:
+    """Copy the variants of the example's windows; return their identifiers."""
+    lines, records, found = ["##fileformat=VCFv4.2", f"##contig=<ID={CONTIG},length={length}>"], [], set()
+    for line in source.read_text().splitlines():
+        fields = line.split("\t")
+        if line.startswith(("##INFO", "#CHROM")):
+            lines.append(line)
+        elif not line.startswith("#") and (position := moved(fields[0], int(fields[1]) - 1)) is not None:
+            records.append((position, "\t".join([CONTIG, str(position + 1), *fields[2:]])))
+            found.add(fields[2])
+    to.write_text("\n".join([*lines, *(text for _, text in sorted(records))]) + "\n", encoding="ascii")
+    return found
+
+
+def write_table(path: Path, columns: list[str], rows: list[dict]) -> None:
+    """Write some columns as TSV."""
+    with open(path, "w", newline="", encoding="ascii") as file:
+        writer = csv.DictWriter(file, columns, delimiter="\t", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -42,13 +42,13 @@ def exons_of(text, tss):
     donors = {i + 3 for i in hits(text, GENE_MOTIFS["donor"], 400)}
     acceptors = {i + 13 for i in hits(text, GENE_MOTIFS["acceptor"], 400)}
     ends = {i + 12 for i in hits(text, GENE_MOTIFS["polya"], 400)}
-    limit = min(tss + 1536, len(text))
+    limit = min(tss + 768, len(text))
     exons, begin, place = [], tss, tss + 1
     while True:
         if place in ends or place == limit:
             return [*exons, (begin, place)]
         if place in donors:
-            usable = [a for a in sorted(acceptors) if 60 <= a - place <= 600 and a < limit]
+            usable = [a for a in sorted(acceptors) if 60 <= a - place <= 300 and a < limit]
             if usable:
                 exons.append((begin, place))
                 begin, place = usable[0], usable[0]
@@ -77,14 +77,14 @@ def coverage(text, consensus_of_factors, activity):
         for start, core in hits(oriented, GENE_MOTIFS["core"], 400).items():
             tss = start + 32
             on_plus = tss if strand == "+" else len(text) - 1 - tss
-            u = sum(activity[f] * occ * max(0, 1 - abs(middle - on_plus) / 1536) for f, middle, occ in sites)
-            log2_depth = 3 + 2 * core + 6 * u / (6 + abs(u))
+            u = sum(activity[f] * occ * max(0, 1 - abs(middle - on_plus) / 640) for f, middle, occ in sites)
+            log2_depth = 3 + 2 * core + 8 * u / (8 + abs(u))
             for begin, end in exons_of(oriented, tss):
                 for place in range(begin, end):
                     result[strand][place if strand == "+" else len(text) - 1 - place] += 2**log2_depth
     for factor, middle, occ in sites:
         if activity[factor] > 0:
-            for place in range(max(0, middle - 64), min(len(text), middle + 64)):
+            for place in range(max(0, middle - 48), min(len(text), middle + 48)):
                 for strand in "+-":
-                    result[strand][place] += 4 * activity[factor] * occ
+                    result[strand][place] += 16 * activity[factor] * occ
     return result

@@ -120,8 +120,8 @@ def test_listing_of_the_packaged_zoo(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     table = {line.split("  ")[0]: line.split() for line in lines}
     assert table["Borzoi/human/rep0"][1:] == ["coverage,logsum,sum", "base", "524,288", "7,611", "not", "downloaded"]
-    assert table["BorzoiDemo/base"][1:] == ["coverage,logsum,sum", "base", "32,768", "8", "here"]
-    assert len(lines) == 1 + 10 + 2 + 1
+    assert table["BorzoiDemo/base"][1:] == ["coverage,logsum,sum", "base", "4,096", "32", "here"]
+    assert len(lines) == 1 + 10 + 2 + 3
 
 
 def test_init_import_and_verify(tmp_path, monkeypatch, capsys, small_params):

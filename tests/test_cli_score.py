@@ -40,7 +40,7 @@ def score(*options, vcf="variants.vcf", out="out.tsv", fasta="genome.fa.gz"):
 
 
 def test_a_table_with_every_allele_and_a_last_line(files, capsys):
-    status = score("--scores", "SUM,logD2,SED", "--genes", "genes.gtf", "--tracks", "DEMO_RNA1")
+    status = score("--scores", "SUM,logD2,SED", "--genes", "genes.gtf", "--tracks", "cell1.control.rep1")
     printed = capsys.readouterr()
     assert status == 0
     assert printed.out == "5 alleles: 2 scored, 3 skipped (ALT_SYMBOLIC 1, CONTIG_UNKNOWN 1, REF_MISMATCH 1)\n"
@@ -48,14 +48,14 @@ def test_a_table_with_every_allele_and_a_last_line(files, capsys):
     table = pd.read_csv("out.tsv", sep="\t", skiprows=1, keep_default_na=False, na_values={"score": [""]})
     assert list(table.status[table.scorer == ""]) == ["ALT_SYMBOLIC", "REF_MISMATCH", "CONTIG_UNKNOWN"]
     scored = table[table.status == "SCORED"]
-    assert list(scored.scorer) == ["SUM", "logD2", "logD2", "SED"] * 2 and set(scored.track) == {"DEMO_RNA1"}
+    assert list(scored.scorer) == ["SUM", "logD2", "logD2", "SED"] * 2 and set(scored.track) == {"cell1.control.rep1"}
     assert np.isfinite(scored.score).all() and list(scored.gene_id) == ["", "", "G1", "G1"] * 2
 
-    frame = score_variants(MODEL, "variants.vcf", "genome.fa.gz", scores=["SUM", "logD2", "SED"], genes="genes.gtf", tracks=["DEMO_RNA1"])
+    frame = score_variants(MODEL, "variants.vcf", "genome.fa.gz", scores=["SUM", "logD2", "SED"], genes="genes.gtf", tracks=["cell1.control.rep1"])
     assert list(frame.columns) == list(table.columns)
     np.testing.assert_allclose(frame.score, table.score, rtol=1e-5)
 
-    assert score("--scores", "SUM,logD2,SED", "--genes", "genes.gtf", "--tracks", "DEMO_RNA1") == 1
+    assert score("--scores", "SUM,logD2,SED", "--genes", "genes.gtf", "--tracks", "cell1.control.rep1") == 1
     assert "out.tsv: exists; give --force" in capsys.readouterr().err
 
 

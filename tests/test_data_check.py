@@ -254,9 +254,9 @@ def test_folds_that_overlap(folder, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("chr1\tx\texon\t1\t10\t.\t.\t.\tx\n", "no stranded exon or gene"),
-        ("chr9\tx\texon\t1\t10\t.\t+\t.\tx\n", "none of its contigs .chr9. has a sequence of the data set .chr1."),
-        ("chr1\tx\texon\tone\t10\t.\t+\t.\tx\n", "line 1: no GTF line"),
+        ("chr1\tx\texon\t1\t10\t.\t.\t.\tgene_id x\n", "no stranded exon"),
+        ("chr9\tx\texon\t1\t10\t.\t+\t.\tgene_id x\n", "none of its contigs .chr9. has a sequence of the data set .chr1."),
+        ("chr1\tx\texon\tone\t10\t.\t+\t.\tgene_id x\n", "line 1: start is .one., expected an integer"),
         ("", "the file is empty"),
     ],
 )

@@ -35,13 +35,13 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_from_a_genome_to_a_published_adapter(run, tmp_path):
     run(
-        "simulate", "--out", "sim", "--seed", 1, "--genes", 120, "--genome-length", 48 * 8192, "--pretrain-cells", 2,
+        "simulate", "--out", "sim", "--seed", 1, "--genes", 120, "--genome-length", 96 * 4096, "--pretrain-cells", 2,
         "--transfer-cells", 1, "--replicates", 1, "--variants", 20,
     )  # fmt: skip
     for group in ("pretrain", "transfer"):
         run(
             "data", "build", "--targets", f"sim/targets_{group}.txt", "--fasta", "sim/genome.fa.gz",
-            "--sequences", "sim/sequences.bed", "--crop-bp", 512, "--out", group,
+            "--sequences", "sim/sequences.bed", "--crop-bp", 256, "--out", group,
         )  # fmt: skip
     options = ["--epochs-min", 1, "--epochs-max", 2, "--batch-size", 4, "--learning-rate", 0.002, "--warmup-steps", 4]
     run("finetune", "--from-scratch", "--params", "sim/params_pretrain.json", "--data", "pretrain", "--out", "base", *options)

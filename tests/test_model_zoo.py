@@ -3,10 +3,15 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
+import pysam
 import pytest
 
+from kipoi_borzoi.dataloaders.gtf import read_gtf
 from kipoi_borzoi.network import NetworkConfig
 from kipoi_borzoi.network.weights import read_weights
+from kipoi_borzoi.simulation.rule import find_transcripts
+from kipoi_borzoi.simulation.simulate import SimulationOptions, simulate
 from kipoi_borzoi.tracks import read_tracks
 from kipoi_borzoi.zoo import zoo_verify
 from kipoi_borzoi.zoo.describe import describe_dataloader
@@ -16,6 +21,7 @@ from kipoi_borzoi.zoo.place import packaged_zoo
 from kipoi_borzoi.zoo.yaml_text import read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+DEMO = [f"BorzoiDemo/{name}" for name in ("base", "unseen1", "unseen2")]
 ENTRIES = {entry.name: entry for entry in read_zoo(packaged_zoo())}
 
 
@@ -29,7 +35,7 @@ def script(name):
 
 def test_names():
     borzoi = [f"Borzoi/{s}/{r}" for s in ("human", "mouse") for r in ("rep0", "rep1", "rep2", "rep3", "ensemble")]
-    models = [*borzoi, "BorzoiMini/k562_rna/f0", "BorzoiMini/k562_rna/f1", "BorzoiDemo/base"]
+    models = [*borzoi, "BorzoiMini/k562_rna/f0", "BorzoiMini/k562_rna/f1", *DEMO]
     assert set(ENTRIES) == {f"{model}/{view}" for model in models for view in VIEWS}
     assert {name.split("/")[0] for name in ENTRIES} == set(PACKAGED_GROUPS)
 
@@ -85,11 +91,12 @@ def test_mini():
     assert args["targets"] == f"{BASE}/mini/k562_rna/hg38/targets.txt"
 
 
-def test_demo_is_whole_and_says_that_it_is_random():
+def test_demo_is_whole_and_says_that_it_is_simulated():
     lines = zoo_verify("BorzoiDemo", zoo=packaged_zoo(), predict=False)
-    assert [line.status for line in lines] == ["ok"] * 3
-    for view in VIEWS:
-        assert "WEIGHTS ARE RANDOM" in ENTRIES[f"BorzoiDemo/base/{view}"].description["info"]["doc"]
+    assert [line.status for line in lines] == ["ok"] * 9
+    for model in DEMO:
+        for view in VIEWS:
+            assert "simulated" in ENTRIES[f"{model}/{view}"].description["info"]["doc"]
     folder = packaged_zoo() / "BorzoiDemo" / "base"
     config = NetworkConfig.from_params(folder / "params.json")
     assert {unit.name for unit in config.trunk} >= {
@@ -99,22 +106,23 @@ def test_demo_is_whole_and_says_that_it_is_random():
         "unet_conv",
         "conv_nac",
     }
-    assert 16_384 <= config.seq_length <= 65_536
     assert len(dict(read_weights(folder / "weights.safetensors", config))) > 50
-    assert len(read_tracks(folder / "targets.txt", units=8)) == 8
+    assert len(read_tracks(folder / "targets.txt", units=32)) == 32
     assert sum(path.stat().st_size for path in packaged_zoo().rglob("*") if path.is_file()) < 3_000_000
 
 
-@pytest.mark.parametrize("group, window", [("Borzoi", 524288), ("BorzoiMini", 393216), ("BorzoiDemo/base", 32768)])
+@pytest.mark.parametrize("group, window", [("Borzoi", 524288), ("BorzoiMini", 393216), *((name, 4096) for name in DEMO)])
 def test_dataloaders_are_those_of_the_class(group, window):
     """Kipoi demands exactly the arguments of the class."""
-    expected = describe_dataloader(window, "example/genome.fa.gz", "example/regions.bed")
+    example = "../base/example" if group.startswith("BorzoiDemo/unseen") else "example"
+    expected = describe_dataloader(window, f"{example}/genome.fa.gz", f"{example}/regions.bed")
     found = read_yaml(packaged_zoo() / group / "dataloader.yaml")
     for text in (expected, found):
         text["info"].pop("version")
     assert found == expected
+    folder = packaged_zoo() / (group if not group.startswith("BorzoiDemo") else "BorzoiDemo/base")
     for file in ("genome.fa.gz", "genome.fa.gz.fai", "genome.fa.gz.gzi", "regions.bed"):
-        assert (packaged_zoo() / group / "example" / file).is_file()
+        assert (folder / "example" / file).is_file()
 
 
 def test_tables_are_what_the_script_writes(tmp_path, monkeypatch):
@@ -127,28 +135,36 @@ def test_tables_are_what_the_script_writes(tmp_path, monkeypatch):
 
 
 def test_demo_example_is_what_the_script_writes(tmp_path):
+    """The example comes from a simulation that is the same on every machine: here with fewer windows."""
     demo = script("make_demo")
+    simulate(tmp_path / "sim", SimulationOptions(genes=300, genome_length=100 * 4096, transfer_cells=2, variants=100))
     (tmp_path / "example").mkdir()
-    demo.write_demo_example(tmp_path / "example")
-    folder = packaged_zoo() / "BorzoiDemo" / "base"
-    for name in ("regions.bed", "variants.vcf"):
-        assert (tmp_path / "example" / name).read_text() == (folder / "example" / name).read_text()
-    demo.write_targets(tmp_path / "targets.txt")
-    assert (tmp_path / "targets.txt").read_text() == (folder / "targets.txt").read_text()
-
-
-def test_demo_variants_fit_the_genome():
-    import pysam
-
+    demo.write_example(tmp_path / "sim", tmp_path / "example")
+    names = sorted(path.relative_to(tmp_path / "example") for path in (tmp_path / "example").rglob("*") if path.is_file())
     folder = packaged_zoo() / "BorzoiDemo" / "base" / "example"
+    assert names == sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    with pysam.FastaFile(str(tmp_path / "sim/genome.fa.gz")) as genome, pysam.FastaFile(str(tmp_path / "example/genome.fa.gz")) as fasta:
+        window = fasta.fetch("demo1", 4096, 8192)
+        assert sum(genome.fetch(name).count(window) for name in genome.references) == 1
+    for folder in (tmp_path / "example", folder):
+        genes = read_gtf(folder / "genes.gtf")
+        assert len(genes) > 20 and all(gene.chrom == "demo1" for gene in genes)
+        check_example(folder)
+
+
+def check_example(folder):
+    """Every variant fits the genome, and the rule reads every gene in the sequence where the annotation has it."""
     lines = [line.split("\t") for line in (folder / "variants.vcf").read_text().splitlines() if line[0] != "#"]
-    assert len(lines) == 3
+    assert len(lines) > 20
     with pysam.FastaFile(str(folder / "genome.fa.gz")) as fasta:
         for chrom, position, _, ref, alt, *_ in lines:
             start = int(position) - 1
             assert fasta.fetch(chrom, start, start + len(ref)).upper() == ref != alt
+        codes = np.frombuffer(fasta.fetch("demo1").translate(str.maketrans("ACGT", "\0\1\2\3")).encode(), np.uint8)
+    read = {transcript.exons for transcript in find_transcripts(codes)}
+    assert {gene.exons for gene in read_gtf(folder / "genes.gtf")} == read
 
 
 def test_source_configuration():
     constraints = read_yaml(packaged_zoo() / "config.yaml")["test"]["constraints"]
-    assert set(constraints) == {f"BorzoiDemo/base/{view}" for view in VIEWS}
+    assert set(constraints) == {f"{model}/{view}" for model in DEMO for view in VIEWS}

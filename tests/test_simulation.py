@@ -85,8 +85,8 @@ def test_bigwigs_hold_what_the_rule_says_computed_letter_by_letter(exact):
         with pyBigWig.open(str(folder / f"coverage/unseen1.treated.rep1.{name}.bw")) as file:
             values = np.nan_to_num(file.values(window.chrom, window.start, window.end, numpy=True))
         assert (values > 0).sum() > 200
-        # Enhancers of the neighbours reach 64 bp into a window; 2^E is rounded to 1/4096 in E: 1.2e-4; BigWig is float32.
-        np.testing.assert_allclose(values[64:-64], expected[strand][64:-64], rtol=2e-4)
+        # Enhancers of the neighbours reach 48 bp into a window; 2^E is rounded to 1/4096 in E: 1.2e-4; BigWig is float32.
+        np.testing.assert_allclose(values[48:-48], expected[strand][48:-48], rtol=2e-4)
 
 
 def test_annotation_is_what_the_walk_by_hand_finds(exact):
@@ -358,7 +358,7 @@ def test_the_command_writes_a_folder_once(tmp_path, monkeypatch, capsys):
     command = ["simulate", "--out", "new/sim", "--genes", "12", "--genome-length", "90000", "--pretrain-cells", "1",
                "--transfer-cells", "1", "--replicates", "1", "--variants", "10"]  # fmt: skip
     assert main(command) == 0
-    assert "12 genes in 11 windows" in capsys.readouterr().out
+    assert "12 genes in 22 windows" in capsys.readouterr().out
     assert sorted(os.listdir("new")) == ["sim"] and "README.md" in os.listdir("new/sim")
     assert main(command) == 1
     assert "not an empty folder" in capsys.readouterr().err

@@ -9,9 +9,10 @@ def add_parser(nouns) -> None:
         nouns,
         "demo",
         _demo,
-        "run the packaged demonstration model through Kipoi",
-        "Register the packaged zoo, predict the demo's regions with `kipoi predict`, and print and draw the\n"
-        "result. Needs no network. Everything, Kipoi's configuration of the demo included, goes to one folder.",
+        "run the packaged, trained demonstration models",
+        "Register the packaged zoo, predict coverage in two cell types of a simulated genome with `kipoi predict`,\n"
+        "score variants, and print and draw the results beside the truth. Needs no network. Everything, Kipoi's\n"
+        "configuration of the demo included, goes to one folder.",
         """
         kipoi-borzoi demo
         kipoi-borzoi demo --out results/demo
@@ -21,8 +22,13 @@ def add_parser(nouns) -> None:
 
 
 def _demo(args) -> None:
-    from kipoi_borzoi.demo import RANDOM, format_table, run_demo
+    from kipoi_borzoi.demo.run import SIMULATED, run_demo
+    from kipoi_borzoi.demo.tables import effects_table, expression_table
 
     result = run_demo(args.out)
-    print(format_table(result.table))
-    print(f"\npredictions  {result.predictions}\npicture      {result.picture}\n{RANDOM}")
+    print(f"\nExpression, log2 ({' / '.join(result.expression.cells)}), largest predicted changes:")
+    print(expression_table(result.expression))
+    print("\nVariants, log2 fold change of a gene, largest predicted effects:")
+    print(effects_table(result.effects))
+    files = [*result.predictions.values(), result.scores, *result.pictures]
+    print("\n" + "\n".join(map(str, files)) + f"\n{SIMULATED}")

@@ -4,7 +4,7 @@ from kipoi_borzoi.cli.verbs import add_verb
 
 _OPTIONS = {
     "genes": (int, "N", "number of genes"),
-    "genome_length": (int, "BP", "length of the genome, rounded up to windows of 8,192 bp"),
+    "genome_length": (int, "BP", "length of the genome, rounded up to windows of 4,096 bp"),
     "factors": (int, "N", "number of factors, 3 to 12"),
     "pretrain_cells": (int, "N", "cell types for pre-training a base network"),
     "transfer_cells": (int, "N", "unseen cell types, for fine-tuning"),
@@ -45,8 +45,8 @@ def add_parser(nouns) -> None:
 
 def _default(name: str) -> str:
     defaults = {
-        "genes": 2000, "genome_length": 4194304, "factors": 6, "pretrain_cells": 4, "transfer_cells": 2,
-        "conditions": 2, "replicates": 2, "noise": 0.15, "depth": 1, "variants": 400,
+        "genes": 3200, "genome_length": 4194304, "factors": 6, "pretrain_cells": 4, "transfer_cells": 2,
+        "conditions": 2, "replicates": 2, "noise": 0.1, "depth": 1, "variants": 400,
     }  # fmt: skip
     return f"{defaults[name]:,}" if isinstance(defaults[name], int) else str(defaults[name])
 

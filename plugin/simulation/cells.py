@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kipoi_borzoi.simulation.draw import Draw
 
-LEVEL = 3.0
+LEVEL = 4.0
 """log2 units that one full site at the start adds where its factor is active, before saturation."""
 _ACTIVE = 0.15  # chance that a factor which is neither housekeeping nor silent is active in a cell type's control
 _TRIALS = 200  # after so many, cell types may be alike: there are more of them than ways to differ

@@ -17,6 +17,7 @@ from kipoi_borzoi.simulation.motifs import ACCEPTOR, CORE, DONOR, POLYA, STRUCTU
 from kipoi_borzoi.simulation.rule import (
     ACCEPTOR_CUT,
     DONOR_CUT,
+    MAX_TRANSCRIPT,
     POLYA_CUT,
     REACH,
     TSS_OFFSET,
@@ -27,10 +28,10 @@ from kipoi_borzoi.simulation.rule import (
     reverse_codes,
 )
 
-WINDOW = 8192
-MARGIN = 512
+WINDOW = 4096
+MARGIN = 256
 """bp at each end of a window in which no gene lies: what the base network crops."""
-MAX_GENES = 6
+MAX_GENES = 4
 """Most genes in one window."""
 CONTIG_WINDOWS = 256
 
@@ -212,11 +213,11 @@ def _plan_window(genes: int, factors: tuple[Motif, ...], draw: Draw) -> _Plan:
         upstream = -1 if strand == "+" else 1
         for _ in range(draw.pick((0, 1, 1, 2))):
             _plant_factor(
-                plan, factors, draw, "proximal", lambda tss=tss, up=upstream: tss + up * draw.integer(60, 320)
+                plan, factors, draw, "proximal", lambda tss=tss, up=upstream: tss + up * draw.integer(60, 200)
             )
         for _ in range(draw.pick((0, 1, 1, 2))):
             _plant_factor(
-                plan, factors, draw, "distal", lambda tss=tss: tss + draw.pick((-1, 1)) * draw.integer(320, REACH - 150)
+                plan, factors, draw, "distal", lambda tss=tss: tss + draw.pick((-1, 1)) * draw.integer(200, REACH - 100)
             )
     for _ in range(2):
         _plant_factor(plan, factors, draw, "weak", lambda: draw.integer(0, WINDOW))
@@ -230,8 +231,8 @@ def _plant_gene(plan: _Plan, draw: Draw) -> tuple[int, str] | None:
     """Plant one gene at a free place; return its start site and strand, None where none was found."""
     for _ in range(200):
         strand, tss = draw.pick("+-"), draw.integer(REACH + 64, WINDOW - REACH - 64)
-        exons = [draw.integer(96, 256) for _ in range(draw.pick((1, 2, 2, 3)))]
-        introns = [draw.integer(80, 240) for _ in exons[1:]]
+        exons = [draw.integer(64, 160) for _ in range(draw.pick((1, 2, 2, 3)))]
+        introns = [draw.integer(80, 160) for _ in exons[1:]]
         span = sum(exons) + sum(introns)
         # On the gene's own strand position 0 is the first transcribed base.
         begin, end = (tss - TSS_OFFSET, tss + span) if strand == "+" else (tss - span + 1, tss + 1 + TSS_OFFSET)
@@ -298,7 +299,7 @@ def _plant_decoy(plan: _Plan, draw: Draw) -> None:
     for _ in range(20):
         start = draw.integer(_GAP, WINDOW - 64)
         genes = [begin for begin, _, core, _ in plan.planted if core is CORE]
-        if plan.free(start, start + len(motif)) and all(abs(start - begin) > 1600 for begin in genes):
+        if plan.free(start, start + len(motif)) and all(abs(start - begin) > MAX_TRANSCRIPT + 64 for begin in genes):
             plan.put(start, strand, motif, "decoy", _sample(motif, draw))
             return
 

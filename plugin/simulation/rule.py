@@ -21,14 +21,14 @@ TSS_OFFSET = 32
 """The first transcribed base lies this many bp after the first base of the core promoter's motif."""
 DONOR_CUT, ACCEPTOR_CUT, POLYA_CUT = 3, 13, 12
 """bp of the motif before the cut: the exon ends after CAG of CAG|GTAAGT, begins after the acceptor's AG, ends with the last motif."""
-MIN_INTRON, MAX_INTRON = 60, 600
-MAX_TRANSCRIPT = 1536
+MIN_INTRON, MAX_INTRON = 60, 300
+MAX_TRANSCRIPT = 768
 """bp from the start to the latest end, where no polyadenylation site ends the transcript before."""
-REACH = 1536
+REACH = 640
 """bp between a factor's site and a start beyond which the site does nothing."""
 BASE, CORE_GAIN = 3.0, 2.0
-SATURATION = 6.0
-ENHANCER_DEPTH, ENHANCER_FLANK = 4.0, 64
+SATURATION = 8.0
+ENHANCER_DEPTH, ENHANCER_FLANK = 16.0, 48
 """Depth per unit of activity at a full site that is active, and bp on each side of its middle that it covers."""
 
 COMPLEMENT = np.array([3, 2, 1, 0, 4], dtype=np.uint8)

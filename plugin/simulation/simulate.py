@@ -46,7 +46,7 @@ class SimulationOptions:
     seed : int
     genes : int
     genome_length : int
-        bp, rounded up to whole windows of 8,192 bp.
+        bp, rounded up to whole windows of 4,096 bp.
     factors : int
         Motifs with a factor each: one active everywhere, one nowhere, the others by cell type.
     pretrain_cells, transfer_cells : int
@@ -67,14 +67,14 @@ class SimulationOptions:
     """
 
     seed: int = 0
-    genes: int = 2000
-    genome_length: int = 512 * WINDOW
+    genes: int = 3200
+    genome_length: int = 1024 * WINDOW
     factors: int = 6
     pretrain_cells: int = 4
     transfer_cells: int = 2
     conditions: int = 2
     replicates: int = 2
-    noise: float = 0.15
+    noise: float = 0.1
     depth: float = 1.0
     variants: int = 400
 

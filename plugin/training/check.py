@@ -24,7 +24,7 @@ from kipoi_borzoi.dataloaders.coverage import (
     read_target,
 )
 from kipoi_borzoi.dataloaders.fasta import FastaReader
-from kipoi_borzoi.dataloaders.text import read_lines
+from kipoi_borzoi.dataloaders.gtf import read_gtf
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.genome import Interval
 from kipoi_borzoi.tracks import Tracks, unsquash
@@ -438,24 +438,13 @@ def _read_genes(path, intervals: tuple[Interval, ...]) -> dict[str, list[tuple[i
 
 
 def _read_stretches(path) -> dict[str, list[tuple[int, int, str]]]:
-    """Stranded stretches by contig: exons of a GTF file (genes where it has none), or the lines of a BED file."""
+    """Stranded stretches by contig: exons of a GTF file, or the lines of a BED file."""
     if Path(path).name.removesuffix(".gz").endswith((".bed", ".bed6", ".bed12")):
         stretches = [(i.chrom, i.start, i.end, i.strand) for i in read_bed(path) if i.strand != "."]
     else:
-        of_feature: dict[str, list] = {"exon": [], "gene": []}
-        for number, line in read_lines(path):
-            cells = line.split("\t")
-            if line.startswith("#") or not line.strip():
-                continue
-            if len(cells) < 9 or not (cells[3].isdigit() and cells[4].isdigit()):
-                raise InputError(
-                    f"{path}, line {number}: no GTF line: 9 tab-separated columns with start and end in the 4th and 5th"
-                )
-            if cells[2] in of_feature and cells[6] in "+-":
-                of_feature[cells[2]].append((cells[0], int(cells[3]) - 1, int(cells[4]), cells[6]))
-        stretches = of_feature["exon"] or of_feature["gene"]
+        stretches = [(gene.chrom, *exon, gene.strand) for gene in read_gtf(path) if gene.strand != "." for exon in gene.exons]
     if not stretches:
-        raise InputError(f"{path}: no stranded exon or gene in it; a GTF, or a BED file with 6 columns, is expected")
+        raise InputError(f"{path}: no stranded exon in it; a GTF, or a BED file with 6 columns, is expected")
     genes: dict[str, list[tuple[int, int, str]]] = {}
     for chrom, start, end, strand in stretches:
         genes.setdefault(chrom, []).append((start, end, strand))

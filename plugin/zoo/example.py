@@ -78,7 +78,7 @@ def localise_examples(folder: Path, place: Path) -> None:
         for argument in description["args"].values():
             example = argument.get("example")
             if isinstance(example, str) and (path.parent / example).is_file():
-                file = path.parent / example
+                file = Path(os.path.normpath(path.parent / example))
                 argument["example"] = {
                     "url": (place / file.relative_to(folder)).as_uri(),
                     "md5": hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest(),  # Kipoi knows no other
