@@ -74,7 +74,9 @@ def write_targets(path: Path, tracks: int) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def publish(folder: Path, zoo: Path, method: str, count: int) -> tuple[list[str], int]:
+def publish(
+    folder: Path, zoo: Path, method: str, count: int, base: str = "bench/base", tracks: int = TRACKS
+) -> tuple[list[str], int]:
     """Publish ``count`` adapters of random weights; their names, and the bytes of one adapter directory."""
     from kipoi_borzoi.adapters.adapter import Adapter, Scheme, with_head
     from kipoi_borzoi.adapters.base import read_trunk, trunk_hash
@@ -83,10 +85,10 @@ def publish(folder: Path, zoo: Path, method: str, count: int) -> tuple[list[str]
     from kipoi_borzoi.network.config import NetworkConfig
     from kipoi_borzoi.zoo import zoo_publish
 
-    config = NetworkConfig.from_params(zoo / "bench/base/params.json")
-    trunk = read_trunk(zoo / "bench/base/weights.safetensors", config)
-    base, scheme = trunk_hash(trunk, config), Scheme(make_method(method), with_head(config, TRACKS))
-    write_targets(folder / "adapter.txt", TRACKS)
+    config = NetworkConfig.from_params(zoo / base / "params.json")
+    trunk = read_trunk(next((zoo / base).glob("weights.*")), config)
+    digest, scheme = trunk_hash(trunk, config), Scheme(make_method(method), with_head(config, tracks))
+    write_targets(folder / "adapter.txt", tracks)
     names = []
     for number in range(count):
         tensors = {
@@ -94,7 +96,7 @@ def publish(folder: Path, zoo: Path, method: str, count: int) -> tuple[list[str]
             for name, value in generated(scheme.shapes(), seed=number + 1)
         }
         directory = folder / f"{method}{number}"
-        save_adapter(directory, Adapter(scheme, tensors), folder / "adapter.txt", "bench/base", base, "old", replace=True)
+        save_adapter(directory, Adapter(scheme, tensors), folder / "adapter.txt", base, digest, "old", replace=True)
         names.append(f"bench/{method}{number}")
         zoo_publish(directory, names[-1], zoo=zoo, replace=True)
     return names, sum(path.stat().st_size for path in directory.iterdir())

@@ -27,8 +27,6 @@ DEMO_WINDOW = 131_072  # windows below 65,536 bp are not worth reusing
 
 def make_inputs(folder, size, variants):
     """A zoo with the model, a genome of random bases, and a VCF of SNVs near its middle."""
-    import numpy as np
-
     from kipoi_borzoi.network.config import NetworkConfig
     from kipoi_borzoi.zoo import zoo_import, zoo_init
 
@@ -36,6 +34,14 @@ def make_inputs(folder, size, variants):
     files = make_full_size(folder) if size == "full" else make_demo(folder)
     zoo_import("bench/model", *files, zoo=folder / "zoo")
     window = NetworkConfig.from_params(files[0]).seq_length
+    write_genome(folder, window, variants)
+    (folder / "regions.bed").write_text(f"chr1\t{window}\t{window + 1}\n")
+
+
+def write_genome(folder, window, variants):
+    """A genome of random bases, two windows long, and a VCF of SNVs near its middle; returns both paths."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
     length = 2 * window
     bases = "".join(rng.choice(list("ACGT"), length))
@@ -43,9 +49,9 @@ def make_inputs(folder, size, variants):
     lines = ["##fileformat=VCFv4.2", f"##contig=<ID=chr1,length={length}>", "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"]
     for place in sorted(rng.choice(np.arange(window - 5000, window + 5000), variants, replace=False)):
         ref = bases[place]
-        lines.append(f"chr1\t{place + 1}\t.\t{ref}\t{'CGTA'['ACGT'.index(ref)]}\t.\t.\t.")
+        lines.append(f"chr1\t{place + 1}\tv{place + 1}\t{ref}\t{'CGTA'['ACGT'.index(ref)]}\t.\t.\t.")
     (folder / "variants.vcf").write_text("\n".join(lines) + "\n")
-    (folder / "regions.bed").write_text(f"chr1\t{window}\t{window + 1}\n")
+    return folder / "genome.fa", folder / "variants.vcf"
 
 
 def make_demo(folder):

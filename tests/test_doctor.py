@@ -2,12 +2,16 @@
 
 import importlib.metadata
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kipoi_borzoi.cli import main
 from kipoi_borzoi.kipoi_tools import doctor
-from kipoi_borzoi.kipoi_tools.doctor import Finding, Section, format_report
+from kipoi_borzoi.kipoi_tools.doctor import Section, format_report
+from kipoi_borzoi.kipoi_tools.findings import Finding, guarded
+from kipoi_borzoi.kipoi_tools.places import look_at_places
 
 
 @pytest.fixture
@@ -15,6 +19,7 @@ def installed(monkeypatch):
     """Installed distributions and their versions, to be changed by the test."""
     versions = {"kipoi-borzoi": "0.1.0", "numpy": "2.1.0", "kipoi": "0.8.6"}
     requires = ["numpy>=1.26,<3", "kipoi<0.9,>=0.8.6", 'pyarrow>=15; extra == "parquet"', 'numpy>=1; extra == "plain"']
+    requires += [f'{one}; extra == "veff"' for one in ("shapely>=2", "descartes", "intervaltree<3", "seaborn>=0.13")]
 
     def version(name):
         if name not in versions:
@@ -46,6 +51,13 @@ def test_extras_name_what_is_missing_and_the_command(installed):
     assert plain == Finding("ok", "plain")
 
 
+def test_kipois_own_packages_are_named(installed, monkeypatch):
+    installed["attrs"] = "21.4.0"
+    monkeypatch.setattr(doctor, "_run", lambda command: (0, "FOUND []", ""))
+    texts = [one.text for one in doctor._tools()]
+    assert "of Kipoi: kipoi_utils missing, kipoi_conda missing, related missing, attrs 21.4.0" in texts
+
+
 def test_a_tool_that_is_not_installed(installed):
     assert doctor._tool("kipoi_veff2", "0.1.0", "git clone it", "knows") == Finding("missing", "kipoi_veff2", "git clone it")
 
@@ -73,13 +85,14 @@ def test_another_version_of_a_tool_is_said(installed, monkeypatch):
 
 def test_what_kipoi_veff_lacks_is_listed(installed, monkeypatch):
     assert [one.status for one in doctor._veff("install it")] == ["missing"]
-    installed.update(dict.fromkeys(["kipoi_veff", *doctor._VEFF_PACKAGES], "0.3.1"))
-    del installed["shapely"]
-    monkeypatch.setattr(doctor, "_run", lambda command: (0, "FOUND []", ""))
+    installed.update({"kipoi_veff": "0.3.1", "descartes": "1.1.0", "intervaltree": "3.1.0"})
+    monkeypatch.setattr(doctor, "_run", lambda command: (0, "bedtools v2.30.0\nmore" if command[0] == "bedtools" else "FOUND []", ""))
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None if name == "tabix" else "/bin/" + name)
-    tool, packages, programs = doctor._veff("install it")
+    tool, missing, wrong, there, programs = doctor._veff("install it")
     assert tool.status == "ok"
-    assert packages == Finding("missing", "for kipoi_veff: shapely", "pip install shapely")
+    assert missing == Finding("missing", "for kipoi_veff: shapely, seaborn", "pip install 'shapely>=2' 'seaborn>=0.13'")
+    assert wrong == Finding("wrong", "for kipoi_veff: intervaltree 3.1.0", "pip install 'intervaltree<3'")
+    assert there == Finding("ok", "for kipoi_veff: descartes 1.1.0, bedtools (bedtools v2.30.0)")
     assert programs.text == "for kipoi_veff: tabix" and "apt-get install tabix" in programs.remedy
 
 
@@ -87,7 +100,7 @@ def test_a_part_that_fails_is_a_line_of_the_report():
     def fails():
         raise RuntimeError("no such thing")
 
-    (found,) = doctor._guarded(fails)
+    (found,) = guarded(fails)
     assert found.status == "broken" and "RuntimeError: no such thing" in found.text
 
 
@@ -128,16 +141,16 @@ def test_places(tmp_path, monkeypatch):
     monkeypatch.setenv("KIPOI_BORZOI_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache" / "a").mkdir(parents=True)
     (tmp_path / "cache" / "a" / "w.h5").write_bytes(b"0" * 50_000_000)
-    zoo, sources, cache = doctor._places()
+    zoo, sources, cache = look_at_places()
     assert zoo.remedy == "kipoi-borzoi zoo init" and "none yet" in sources.text
     assert "0.1 GB in 1 files" in cache.text and cache.status == "ok"
     (tmp_path / ".kipoi").mkdir()
     config = {"model_sources": {"borzoi": {"type": "local", "local_path": str(tmp_path / "gone")}}}
     (tmp_path / ".kipoi" / "config.yaml").write_text(json.dumps(config))
-    zoo, sources, _ = doctor._places()
+    zoo, sources, _ = look_at_places()
     assert zoo.status == "missing" and str(tmp_path / "gone") in zoo.text and "borzoi (" in sources.text
     (tmp_path / ".kipoi" / "config.yaml").write_text("model_sources: [")
-    assert [one.status for one in doctor._places()] == ["broken", "broken", "ok"]
+    assert [one.status for one in look_at_places()] == ["broken", "broken", "ok"]
 
 
 def test_this_machine_is_described():
@@ -162,6 +175,7 @@ def test_the_whole_report_here(monkeypatch):
     """All parts for real, but for the slow imports."""
     monkeypatch.setattr(doctor, "_run", lambda command: (1, "", "not run in this test"))
     text = format_report(doctor.examine())
+    assert str(Path(doctor.__file__).resolve().parents[1]) in text.splitlines()[0]
     for word in ("Needed packages", "tensorflow", "Extras", "Kipoi and its tools", "kipoi_veff2", "cores usable", "cache:"):
         assert word in text
     assert "this part of the report failed" not in text
@@ -170,4 +184,5 @@ def test_the_whole_report_here(monkeypatch):
 def test_the_probe_of_kipoi_works():
     code, output, errors = doctor._run([doctor.sys.executable, "-c", doctor._PROBE, "kipoi"])
     assert code == 0, errors
-    assert "cap_chunk_bytes" in json.loads(output.split("FOUND ", 1)[1])
+    fixes = json.loads(output.split("FOUND ", 1)[1])
+    assert "cap_chunk_bytes" in fixes and ("alias_numpy_strings" in fixes) == (not hasattr(np, "string_"))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kipoi_borzoi import kipoi_compat
+from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.kipoi_compat.writers import FIXES
 
 HAS_ZARR_2 = importlib.util.find_spec("zarr") is not None and int(importlib.metadata.version("zarr")[0]) < 3
@@ -51,6 +52,15 @@ def use_cap_chunk_bytes(writers, folder):
     writers.HDF5BatchWriter.dump(str(folder / "wide.h5"), batch)
     with h5py.File(folder / "wide.h5") as file:
         return [list(file["preds"].chunks), float(file["preds"][:].sum())]
+
+
+def use_name_existing_hdf5(writers, folder):
+    for preds in ({"preds": np.ones((2, 3))}, {"preds": np.zeros((2, 3))}):
+        writer = writers.HDF5BatchWriter(str(folder / "there.h5"))
+        try:
+            writer.batch_write(preds)
+        finally:
+            writer.close()
 
 
 def use_pass_bed_writer_its_schema(writers, folder):
@@ -169,6 +179,35 @@ def test_row_wider_than_the_cap_is_its_own_chunk(writers, tmp_path, monkeypatch)
     with h5py.File(tmp_path / "wide.h5") as file:
         assert file["preds"].chunks == (1, 50)
         assert file["preds"][:, 0].tolist() == [0, 1, 2]
+
+
+def test_existing_hdf5_is_named_and_kept(without, writers, tmp_path):
+    import h5py
+
+    with pytest.raises(InputError, match=r"there.h5: holds 'preds' already.*remove the file or give another name"):
+        use_name_existing_hdf5(writers, tmp_path)
+    with h5py.File(tmp_path / "there.h5") as file:
+        assert file["preds"][:].tolist() == [[1.0] * 3] * 2
+    kind, message = without["name_existing_hdf5"]
+    assert kind == "ValueError" and "there.h5" not in message
+
+
+def test_an_hdf5_file_is_written_batch_by_batch_and_extended(writers, tmp_path):
+    import h5py
+
+    writers.HDF5BatchWriter.dump(str(tmp_path / "a.h5"), {"other": np.ones((1, 2))})
+    writer = writers.HDF5BatchWriter(str(tmp_path / "a.h5"))
+    for value in range(2):
+        writer.batch_write({"preds": np.full((1, 2), value)})
+    writer.close()
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert sorted(file) == ["other", "preds"] and file["preds"][:, 0].tolist() == [0, 1]
+
+
+def test_the_fixes_that_were_needed_are_named(writers):
+    needed = kipoi_compat.apply()
+    names = [fix.__name__ for fix in FIXES]
+    assert needed == (names[1:] if hasattr(np, "string_") else names) and names[0] == "alias_numpy_strings"
 
 
 def test_bed(without, writers, tmp_path):

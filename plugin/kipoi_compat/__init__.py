@@ -16,13 +16,15 @@ TOOLS = {"kipoi_veff": veff, "kipoi_interpret": interpret}
 """The module of fixes of each of Kipoi's tools, by the tool's name."""
 
 
-def apply():
-    """Mend ``kipoi.writers``; calling it again changes nothing."""
+def apply() -> list[str]:
+    """Mend ``kipoi.writers``; calling it again changes nothing. Returns the names of the fixes that were needed."""
     from kipoi import writers as kipoi_writers
 
-    for fix in writers.FIXES:
-        fix(kipoi_writers)
+    needed = {fix.__name__ for fix in writers.FIXES if fix(kipoi_writers)}
+    needed.update(getattr(kipoi_writers, "__kipoi_borzoi_mended__", ()))
+    kipoi_writers.__kipoi_borzoi_mended__ = [fix.__name__ for fix in writers.FIXES if fix.__name__ in needed]
     show_our_warnings()
+    return kipoi_writers.__kipoi_borzoi_mended__
 
 
 def mend_loaded_tools():

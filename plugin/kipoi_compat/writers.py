@@ -1,4 +1,7 @@
-"""Mends Kipoi's writers of predictions; nothing but attributes of ``kipoi.writers`` is replaced."""
+"""Mends Kipoi's writers of predictions; nothing but attributes of ``kipoi.writers`` is replaced.
+
+Each fix returns whether the fault was there.
+"""
 
 import numpy as np
 
@@ -9,13 +12,15 @@ MAX_CHUNK_BYTES = 16 * 2**20
 """Largest chunk of an HDF5 or Zarr output, unless a single row is larger."""
 
 
-def alias_numpy_strings(writers):
+def alias_numpy_strings(writers) -> bool:
     """Let ``kipoi.writers`` (not numpy) know ``np.string_`` and ``np.unicode_``: else every ``.h5`` fails on numpy 2."""
-    if writers.np is np and not (hasattr(np, "string_") and hasattr(np, "unicode_")):
-        writers.np = NumpyWith(string_=np.bytes_, unicode_=np.str_)
+    if writers.np is not np or (hasattr(np, "string_") and hasattr(np, "unicode_")):
+        return False
+    writers.np = NumpyWith(string_=np.bytes_, unicode_=np.str_)
+    return True
 
 
-def cap_chunk_bytes(writers):
+def cap_chunk_bytes(writers) -> bool:
     """Cap the rows of a chunk by their bytes.
 
     The writers buffer and chunk 10,000 rows whatever their width: the inputs of a 524-kb model or its
@@ -23,6 +28,7 @@ def cap_chunk_bytes(writers):
     """
     for name in ("HDF5BatchWriter", "ZarrBatchWriter"):
         wrap(getattr(writers, name), "batch_write", _write_with_capped_chunks)
+    return True
 
 
 def _write_with_capped_chunks(batch_write, self, batch):
@@ -35,13 +41,32 @@ def _write_with_capped_chunks(batch_write, self, batch):
     return batch_write(self, batch)
 
 
-def drop_foreign_writer_options(writers):
+def name_existing_hdf5(writers) -> bool:
+    """Say that Kipoi does not write over an ``.h5``: it appends to the file, and h5py stops on the first name it knows."""
+    wrap(writers.HDF5BatchWriter, "batch_write", _write_hdf5_that_is_new)
+    return True
+
+
+def _write_hdf5_that_is_new(batch_write, self, batch):
+    from kipoi_utils.external.flatten_json import flatten
+
+    held = [name for name in flatten(batch, separator="/") if name in self.f] if self.first_pass else []
+    if held:
+        raise InputError(
+            f"{self.file_path}: holds {held[0]!r} already, and Kipoi appends to an .h5 that is there:"
+            " remove the file or give another name"
+        )
+    return batch_write(self, batch)
+
+
+def drop_foreign_writer_options(writers) -> bool:
     """Hand ``hdf5_chunk_size``, ``keep_metadata`` and the like only to the writers that take them.
 
     Kipoi passes them to the ``.tsv`` and ``.bed`` writers too, which then stop with a TypeError
     (``kipoi test -o out.tsv``, and ``kipoi predict`` of any model with ``writers: hdf5_chunk_size``).
     """
     wrap(writers, "get_writer", _get_writer_with_its_own_options)
+    return True
 
 
 def _get_writer_with_its_own_options(get_writer, output_file, metadata_schema=None, **kwargs):
@@ -51,18 +76,20 @@ def _get_writer_with_its_own_options(get_writer, output_file, metadata_schema=No
     return get_writer(output_file, metadata_schema, **{key: kwargs[key] for key in kwargs if key == option})
 
 
-def pass_bed_writer_its_schema(writers):
+def pass_bed_writer_its_schema(writers) -> bool:
     """Let the ``.bed`` writer take its ``metadata_schema`` by the name that Kipoi calls it: ``dataloader_schema``."""
     wrap(writers.BedBatchWriter, "__init__", _init_bed_writer)
+    return True
 
 
 def _init_bed_writer(init, self, file_path, metadata_schema=None, header=True, dataloader_schema=None):
     init(self, file_path, metadata_schema if dataloader_schema is None else dataloader_schema, header)
 
 
-def name_missing_bed_ranges(writers):
+def name_missing_bed_ranges(writers) -> bool:
     """Say that ``.bed`` output needs ``--keep_metadata``: Kipoi drops the ranges by default and then raises KeyError."""
     wrap(writers.BedBatchWriter, "batch_write", _write_bed_with_ranges)
+    return True
 
 
 def _write_bed_with_ranges(batch_write, self, batch):
@@ -74,9 +101,10 @@ def _write_bed_with_ranges(batch_write, self, batch):
     return batch_write(self, batch)
 
 
-def open_zarr_writer(writers):
+def open_zarr_writer(writers) -> bool:
     """Give ``.zarr`` its writer: Kipoi lists the format and has the writer, yet writes nothing and exits 0."""
     wrap(writers, "get_writer", _get_writer_or_zarr)
+    return True
 
 
 def _get_writer_or_zarr(get_writer, output_file, metadata_schema=None, **kwargs):
@@ -105,6 +133,7 @@ def _require_zarr_2(output_file):
 FIXES = (
     alias_numpy_strings,
     cap_chunk_bytes,
+    name_existing_hdf5,
     pass_bed_writer_its_schema,
     name_missing_bed_ranges,
     open_zarr_writer,

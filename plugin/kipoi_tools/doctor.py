@@ -13,34 +13,15 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kipoi_borzoi._version import __version__
+from kipoi_borzoi.kipoi_tools.findings import BROKEN, MISSING, NOTE, OK, WRONG, Finding, guarded
+from kipoi_borzoi.kipoi_tools.places import look_at_places
 
 PROCESS_TIMEOUT_S = 180.0
 DISTRIBUTION = "kipoi-borzoi"
-
-OK, MISSING, WRONG, BROKEN, NOTE = "ok", "missing", "wrong", "broken", "-"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    Attributes
-    ----------
-    status : {'ok', 'missing', 'wrong', 'broken', '-'}
-        ``wrong`` is another version than expected, ``-`` a fact that is neither right nor wrong.
-    text : str
-    remedy : str
-        A command, or words where there is none; empty when nothing needs mending.
-    """
-
-    status: str
-    text: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,17 +49,20 @@ class Section:
 def examine() -> list[Section]:
     """Look at packages, tools, machine and places; takes as long as importing TensorFlow and the tools does."""
     return [
-        Section("Needed packages", _guarded(_needed), required=True),
-        Section("Extras", _guarded(_extras)),
-        Section("Kipoi and its tools", _guarded(_tools)),
-        Section("This machine", _guarded(_machine)),
-        Section("Places", _guarded(_places)),
+        Section("Needed packages", guarded(_needed), required=True),
+        Section("Extras", guarded(_extras)),
+        Section("Kipoi and its tools", guarded(_tools)),
+        Section("This machine", guarded(_machine)),
+        Section("Places", guarded(look_at_places)),
     ]
 
 
 def format_report(sections: list[Section]) -> str:
     """The report as text; a remedy stands below what it mends."""
-    lines = [f"kipoi-borzoi {__version__}, Python {platform.python_version()} ({sys.executable}), {platform.platform()}"]
+    place = Path(__file__).resolve().parents[1]
+    lines = [
+        f"kipoi-borzoi {__version__} ({place}), Python {platform.python_version()} ({sys.executable}), {platform.platform()}"
+    ]
     for section in sections:
         lines += ["", section.title]
         for finding in section.findings:
@@ -86,13 +70,6 @@ def format_report(sections: list[Section]) -> str:
             if finding.remedy:
                 lines.append(f"           -> {finding.remedy}")
     return "\n".join(lines)
-
-
-def _guarded(look: Callable[[], list[Finding]]) -> list[Finding]:
-    try:
-        return look()
-    except Exception as error:
-        return [Finding(BROKEN, f"this part of the report failed: {type(error).__name__}: {error}")]
 
 
 def _requirements() -> list:
@@ -113,14 +90,18 @@ def _extras() -> list[Finding]:
     names = importlib.metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
     findings = []
     for extra in names:
-        parts = [one for one in _requirements() if one.marker is not None and one.marker.evaluate({"extra": extra})]
-        absent = [one for one in map(_version_of, parts) if one.status != OK]
+        absent = [one for one in _versions_of_extra(extra) if one.status != OK]
         if not absent:
             findings.append(Finding(OK, extra))
             continue
         found = "; ".join(f"{one.text} {one.status}" for one in absent)
         findings.append(Finding(NOTE, f"{extra}: {found}", f"pip install 'kipoi-borzoi[{extra}]'"))
     return findings
+
+
+def _versions_of_extra(extra: str) -> list[Finding]:
+    parts = [one for one in _requirements() if one.marker is not None and one.marker.evaluate({"extra": extra})]
+    return [_version_of(one) for one in parts]
 
 
 def _version_of(requirement) -> Finding:
@@ -134,7 +115,7 @@ def _version_of(requirement) -> Finding:
     return Finding(OK, f"{requirement.name} {found}")
 
 
-_VEFF_PACKAGES = ("PyVCF3", "cyvcf2", "pybedtools", "intervaltree", "deepdish", "shapely", "descartes", "seaborn")
+_KIPOIS_OWN = ("kipoi_utils", "kipoi_conda", "related", "attrs")
 _PROBE = """
 import importlib, json, logging, sys
 logging.disable(logging.CRITICAL)
@@ -142,8 +123,7 @@ tool = sys.argv[1]
 importlib.import_module(tool)
 from kipoi_borzoi import kipoi_compat
 if tool == "kipoi":
-    kipoi_compat.apply()
-    fixes = [fix.__name__ for fix in kipoi_compat.writers.FIXES]
+    fixes = kipoi_compat.apply()
 elif tool == "kipoi_veff2":
     from kipoi_borzoi import veff2
     fixes = veff2.GROUPS
@@ -159,6 +139,7 @@ def _tools() -> list[Finding]:
 
     return [
         _tool("kipoi", "0.8.6", "pip install 'kipoi>=0.8.6,<0.9'", "mended"),
+        Finding(NOTE, f"of Kipoi: {', '.join(map(_name_and_version, _KIPOIS_OWN))}"),
         *_veff(veff.INSTALL),
         _tool("kipoi_veff2", "0.1.0", veff2.INSTALL, "knows the groups"),
         _tool("kipoi_interpret", "0.1.2", interpret.INSTALL, "mended"),
@@ -169,23 +150,33 @@ def _veff(install: str) -> list[Finding]:
     tool = _tool("kipoi_veff", "0.3.1", install, "mended")
     if tool.status == MISSING:
         return [tool]
-    absent = [name for name in _VEFF_PACKAGES if not _installed(name)]
-    findings = [tool]
+    parts, findings = _versions_of_extra("veff"), [tool]
+    for status in (MISSING, WRONG):
+        found = [one for one in parts if one.status == status]
+        if found:
+            wanted = " ".join(one.remedy.removeprefix("pip install ") for one in found)
+            findings.append(Finding(status, _for_veff(one.text for one in found), f"pip install {wanted}"))
+    there = [one.text for one in parts if one.status == OK]
+    programs = {name: shutil.which(name) for name in ("bedtools", "tabix")}
+    there += [f"{name} ({_first_line(_run([name, '--version'])[1])})" for name, path in programs.items() if path]
+    if there:
+        findings.append(Finding(OK, _for_veff(there)))
+    absent = [name for name, path in programs.items() if path is None]
     if absent:
-        findings.append(Finding(MISSING, f"for kipoi_veff: {', '.join(absent)}", f"pip install {' '.join(absent)}"))
-    programs = [name for name in ("bedtools", "tabix") if shutil.which(name) is None]
-    if programs:
-        text = f"for kipoi_veff: {', '.join(programs)}"
-        findings.append(Finding(MISSING, text, f"apt-get install {' '.join(programs)}, or conda install -c bioconda"))
+        remedy = f"apt-get install {' '.join(absent)}, or conda install -c bioconda"
+        findings.append(Finding(MISSING, _for_veff(absent), remedy))
     return findings
 
 
-def _installed(name: str) -> bool:
+def _for_veff(names) -> str:
+    return f"for kipoi_veff: {', '.join(names)}"
+
+
+def _name_and_version(name: str) -> str:
     try:
-        importlib.metadata.version(name)
+        return f"{name} {importlib.metadata.version(name)}"
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return f"{name} missing"
 
 
 def _tool(name: str, tested: str, install: str, what: str) -> Finding:
@@ -222,10 +213,14 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else ""
 
 
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
 def _machine() -> list[Finding]:
     findings = []
     for look in (_cpu, _memory, _gpu, _tensorflow, _settings):
-        findings += _guarded(look)
+        findings += guarded(look)
     return findings
 
 
@@ -293,48 +288,3 @@ def _settings() -> list[Finding]:
     starts = ("KIPOI_BORZOI_", "KERAS_", "TF_CPP", "TF_ENABLE", "TF_FORCE", "TF_GPU", "TF_XLA", "CUDA_VISIBLE", "OMP_NUM")
     names = sorted(name for name in os.environ if name.startswith(starts))
     return [Finding(NOTE, f"environment: {', '.join(f'{name}={os.environ[name]}' for name in names) or 'nothing set'}")]
-
-
-def _places() -> list[Finding]:
-    findings = []
-    for look in (_zoo, _sources, _cache):
-        findings += _guarded(look)
-    return findings
-
-
-def _zoo() -> list[Finding]:
-    from kipoi_borzoi.zoo.place import packaged_zoo, users_zoo
-
-    own = users_zoo()
-    if own is None:
-        return [Finding(NOTE, f"zoo: the packaged one only, {packaged_zoo()}", "kipoi-borzoi zoo init")]
-    if not own.is_dir():
-        return [Finding(MISSING, f"zoo: {own}, registered with Kipoi, is not there", f"kipoi-borzoi zoo init {own}")]
-    writable = "" if os.access(own, os.W_OK | os.X_OK) else ", read-only"
-    return [Finding(OK, f"zoo: {own}{writable}; packaged: {packaged_zoo()}")]
-
-
-def _sources() -> list[Finding]:
-    from kipoi_borzoi.zoo.place import kipoi_directory
-    from kipoi_borzoi.zoo.yaml_text import read_yaml
-
-    path = kipoi_directory() / "config.yaml"
-    if not path.exists():
-        return [Finding(NOTE, f"Kipoi's configuration: none yet ({path})")]
-    sources = read_yaml(path).get("model_sources") or {}
-    listed = ", ".join(f"{name} ({(source or {}).get('local_path')})" for name, source in sources.items())
-    return [Finding(OK, f"Kipoi's configuration: {path}: {listed or 'no sources'}")]
-
-
-def _cache() -> list[Finding]:
-    from kipoi_borzoi.zoo.cache import CACHE_VARIABLE, cache_dir
-
-    place = cache_dir()
-    files = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else []
-    held = sum(path.stat().st_size for path in files)
-    there = next(path for path in (place, *place.parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    text = f"cache: {place}, {held / 1e9:.1f} GB in {len(files)} files, {free / 1e9:.1f} GB free on its disk"
-    if not os.access(there, os.W_OK):
-        return [Finding(BROKEN, f"{text}, read-only", f"set {CACHE_VARIABLE} to a folder that you may write")]
-    return [Finding(OK, text)]
