@@ -116,9 +116,12 @@ def finetune_job(folder: Path, **points) -> Job:
     assert main([*map(str, build), *shape, "--out", str(template / "store"), "--quiet"]) == 0
     (template / "params.json").write_text(json.dumps(params))
     (template / "run.yaml").write_text("save_minutes: 0.0\nwarmup_steps: 0\n")
-    arguments = ["--from-scratch", "--params", "params.json", "--data", "store", "--config", "run.yaml", "--out", "run", "--epochs-max", "3",
+    arguments = ["--from-scratch", "--params", "params.json", "--data", "store", "--config", "run.yaml", "--out", "run", "--epochs-max", "2",
                  "--epochs-min", "1", "--batch-size", "1", "--train", "train", "--valid", "valid", "--test", "test", "--seed", "3"]  # fmt: skip
-    return Job("fault_cases:finetune", arguments, str(template), str(folder / "work"), imports=["tensorflow", "keras", "kipoi_borzoi.training.finetune"], **points)
+    return Job(
+        "fault_cases:finetune", arguments, str(template), str(folder / "work"), close="run/base/weights.safetensors",
+        imports=["tensorflow", "keras", "kipoi_borzoi.training.finetune"], **points,
+    )  # fmt: skip
 
 
 def options_of(parts: dict) -> list[str]:

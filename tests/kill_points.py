@@ -40,6 +40,8 @@ class Job:
         How many instants of each kind, and full disks; they are spread over the undisturbed run.
     imports : list of str
         Modules to import before the first fork.
+    close : str
+        A safetensors file of the folder whose values are compared with the undisturbed run's, within rounding.
     """
 
     run: str
@@ -50,6 +52,7 @@ class Job:
     sizes: int = 0
     full: int = 0
     imports: list = dataclasses.field(default_factory=list)
+    close: str = ""
 
 
 def results(job: Job, timeout: float = 600) -> list[dict]:
@@ -76,6 +79,8 @@ def main() -> None:
     whole = trial(job, None)
     if whole["status"]:
         raise RuntimeError(f"the undisturbed run failed: {whole['told']}")
+    if job.close:
+        shutil.copyfile(Path(job.folder) / job.close, job.folder + ".whole")
     print(json.dumps(whole), flush=True)
     points = [["operation", 1 + i * whole["operations"] // job.operations] for i in range(job.operations)]
     for kind, count in (("byte", job.sizes), ("full", job.full)):
@@ -97,7 +102,18 @@ def trial(job: Job, point: list | None) -> dict:
     if point is not None:
         again = forked(job, None)
         result |= {"again": again["status"], "told": again["told"], "final": content(folder)}
+        if job.close:
+            result["close"] = is_close(folder / job.close, Path(job.folder + ".whole"))
     return result
+
+
+def is_close(path: Path, expected: Path) -> bool:
+    """Whether two safetensors files hold the same tensors but for the order of sums."""
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    one, other = load_file(path), load_file(expected)
+    return one.keys() == other.keys() and all(np.allclose(one[name], other[name], rtol=1e-4, atol=1e-6) for name in one)
 
 
 def forked(job: Job, point: list | None) -> dict:
