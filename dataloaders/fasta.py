@@ -11,7 +11,7 @@ import numpy as np
 from kipoi_borzoi.dataloaders import bgzf, fasta_index
 from kipoi_borzoi.dataloaders.contigs import match_contig, unknown_contig
 from kipoi_borzoi.errors import InputError
-from kipoi_borzoi.files import atomic_write
+from kipoi_borzoi.files import atomic_write, sweep_temporaries
 from kipoi_borzoi.genome import Interval
 from kipoi_borzoi.sequence import one_hot
 
@@ -178,6 +178,7 @@ class FastaReader:
         logger.info("indexing %s, which has no .fai", self.path)
         rows = fasta_index.build_index(self._file)
         try:
+            sweep_temporaries(Path(self.path).parent)
             with atomic_write(f"{self.path}.fai") as temporary:
                 temporary.write_text(fasta_index.write_fai(rows), encoding="utf-8")
             if isinstance(self._file, bgzf.BgzfFile):

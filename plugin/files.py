@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -15,6 +17,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from kipoi_borzoi.errors import InputError
+
+LOCK = ".lock"
+"""The file of a folder that `only_process` locks."""
+
+logger = logging.getLogger("kipoi_borzoi")
 
 _BLOCK = 1 << 20
 _FOREIGN_TEMPORARY_MAX_AGE_S = 7 * 24 * 3600.0
@@ -39,7 +48,7 @@ def sha256_of_file(path: str | os.PathLike) -> str:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike, apart: bool = False) -> Iterator[Path]:
     """Write a file under a temporary name and give it its final name only when it is whole and on disk.
 
     The temporary lies in the same directory (so that the rename stays on one filesystem), is
@@ -51,6 +60,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     ----------
     path : path
         The final name; its directory must exist.
+    apart : bool
+        Give the temporary a folder of its own, for writers that put files of their own beside it: what they leave
+        when they are killed is then swept with the folder.
 
     Yields
     ------
@@ -70,11 +82,18 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     temporary = create_temporary(path)
     try:
-        yield temporary
-        commit(temporary, path)
+        if apart:
+            temporary.unlink()
+            temporary.mkdir()
+        whole = temporary / path.name if apart else temporary
+        whole.touch()
+        yield whole
+        commit(whole, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+    if apart:
+        _remove(temporary)
 
 
 def commit(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
@@ -186,12 +205,45 @@ def sweep_temporaries(directory: str | os.PathLike) -> list[Path]:
     for temporary in find_temporaries(directory):
         with contextlib.suppress(OSError):  # gone already, or not ours to remove
             if _is_dead(temporary):
-                if temporary.path.is_dir() and not temporary.path.is_symlink():
-                    shutil.rmtree(temporary.path)
-                else:
-                    temporary.path.unlink()
+                _remove(temporary.path)
                 removed.append(temporary.path)
     return removed
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_process(folder: str | os.PathLike, busy: str) -> Iterator[None]:
+    """Refuse to run the block while another process runs it for the same folder.
+
+    Parameters
+    ----------
+    folder : path
+        Keeps the file ``.lock``.
+    busy : str
+        What to say of the folder when it is taken.
+
+    Raises
+    ------
+    InputError
+        Another process has the folder.
+    OSError
+        The folder cannot be written.
+    """
+    with open(Path(folder) / LOCK, "a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: {busy}") from None
+        except OSError:  # a filesystem without locks
+            logger.info("%s: this filesystem has no locks; see that no other process works there", folder)
+        yield
 
 
 def _is_dead(temporary: Temporary) -> bool:

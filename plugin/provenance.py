@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.zoo.hashes import remembered_sha256
+
+logger = logging.getLogger("kipoi_borzoi")
 
 
 def loaded_models(
@@ -46,7 +49,7 @@ def describe_model(name: str, model) -> dict:
 
     attached = [getattr(predictor.sites, "adapter", None) for predictor in model.predictors]
     adapters = [adapter for adapter in attached if adapter is not None]
-    return {
+    described = {
         "name": name,
         "weights_sha256": [content_hash(BaseWeights(predictor.network)) for predictor in model.predictors],
         "adapter_sha256": [content_hash(adapter.tensors) for adapter in adapters],
@@ -59,6 +62,8 @@ def describe_model(name: str, model) -> dict:
         "seq_length": model.config.seq_length,
         "crop": model.config.crop,
     }
+    logger.debug("model %s: weights %s", name, ", ".join(described["weights_sha256"]), extra={"event": "model", "data": described})
+    return described
 
 
 def _tracks_hash(tracks) -> str:

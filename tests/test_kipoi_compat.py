@@ -1,5 +1,6 @@
 """Each fix of kipoi_compat is needed (without it Kipoi fails, seen in a process of its own) and does what it says."""
 
+import gc
 import importlib
 import importlib.metadata
 import importlib.util
@@ -93,6 +94,13 @@ def use_drop_foreign_writer_options(writers, folder):
     )
     writer.batch_write(_batch(rows=1))
     return (folder / "out.tsv").read_text().splitlines()
+
+
+def use_write_outputs_whole(writers, folder):
+    names = ("out.h5", "out.tsv", "out.parquet", "out.bed")
+    several = writers.MultipleBatchWriter([writers.get_writer(str(folder / name), metadata_schema=_schema()) for name in names])
+    several.batch_write(_batch())
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("out"))
 
 
 USES = {fix.__name__: globals()[f"use_{fix.__name__}"] for fix in FIXES}
@@ -248,6 +256,28 @@ def test_options_of_other_writers(without, writers, tmp_path):
     assert use_drop_foreign_writer_options(writers, tmp_path)[1] == "chr1\t5\tw0\t0\tw0\t0.0\t1.0"
     kind, message = without["drop_foreign_writer_options"]
     assert kind == "TypeError" and "unexpected keyword" in message
+
+
+def test_outputs_have_their_names_only_when_they_are_whole(without, writers, tmp_path):
+    assert without["write_outputs_whole"] == ["ok", ["out.bed", "out.h5", "out.tsv"]]  # incomplete under their final names
+    assert use_write_outputs_whole(writers, tmp_path) == []
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []  # nothing is left of outputs that are given up
+    names = ("out.h5", "out.tsv", "out.parquet", "out.bed")
+    several = writers.MultipleBatchWriter([writers.get_writer(str(tmp_path / name), metadata_schema=_schema()) for name in names])
+    for _ in range(2):
+        several.batch_write(_batch())
+    several.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert [len((tmp_path / name).read_text().splitlines()) for name in ("out.tsv", "out.bed")] == [7, 7]
+    import h5py
+
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["preds"].shape == (6, 2)
+    with pytest.raises(ValueError, match="out.h5: exists; remove it, or name another output"):
+        writers.MultipleBatchWriter([writers.get_writer(str(tmp_path / "out.h5"))])
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["preds"].shape == (6, 2)
 
 
 def test_own_options_arrive(writers, tmp_path):

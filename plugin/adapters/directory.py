@@ -18,7 +18,7 @@ from kipoi_borzoi.adapters.card import model_card
 from kipoi_borzoi.adapters.counts import count
 from kipoi_borzoi.adapters.registry import make_method
 from kipoi_borzoi.errors import ConfigError, InputError, KipoiBorzoiError, WeightsError
-from kipoi_borzoi.files import commit, create_temporary, exchange, fsync_directory
+from kipoi_borzoi.files import commit, create_temporary, exchange, fsync_directory, sweep_temporaries
 from kipoi_borzoi.network.config import NetworkConfig, read_params
 from kipoi_borzoi.network.weights import load_safetensors, save_safetensors
 from kipoi_borzoi.tracks import Tracks, check_transform, read_tracks
@@ -263,6 +263,7 @@ def _new_directory(target: Path, replace: bool) -> Iterator[Path]:
         )
         raise InputError(f"{target}: exists already; {hint}")
     try:
+        sweep_temporaries(target.absolute().parent)
         folder = create_temporary(target)
         folder.unlink()
         folder.mkdir()

@@ -2,11 +2,13 @@
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 
 from kipoi_borzoi._version import __version__
+from kipoi_borzoi.cli.runlog import RunLog, messages
+from kipoi_borzoi.cli.stopping import Stopped, stopping_in_order
+from kipoi_borzoi.cli.verbs import add_common
 from kipoi_borzoi.errors import KipoiBorzoiError
 
 # One module per noun, each with `add_parser(nouns)`. They import what they run only when they run it.
@@ -35,29 +37,38 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0; 1 for an error (one line on standard error); 130 when interrupted; 141 when
-        the reader of the output has gone. Wrong usage exits with 2, as argparse does.
+        Exit status: 0; 1 for an error (one line on standard error); 130, 143 or 129 when stopped by SIGINT,
+        SIGTERM or SIGHUP; 141 when the reader of the output has gone. Wrong usage exits with 2, as argparse does.
     """
-    args = _parser().parse_args(argv)
-    logger = logging.getLogger("kipoi_borzoi")
-    level, handler = logger.level, _show_log()
+    command = sys.argv[1:] if argv is None else list(argv)
+    args = _parser().parse_args(command)
+    log = RunLog(args.log_file)
+    with messages(args.verbose), stopping_in_order():
+        status, error = _run(args, command, log)
+        log.end(status, error)
+    return status
+
+
+def _run(args: argparse.Namespace, command: list[str], log: RunLog) -> tuple[int, BaseException | None]:
+    """Exit status, and what it comes from where it is not 0."""
     try:
-        status = args.run(args)
+        log.begin(vars(args), command)
+        status = args.run(args) or 0
         sys.stdout.flush()
-        return status or 0
-    except KeyboardInterrupt:
+        return status, None
+    except Stopped as stopped:
+        print(f"kipoi-borzoi: stopped by {stopped}", file=sys.stderr)
+        return 128 + stopped.number, stopped
+    except KeyboardInterrupt as interrupt:
         print("kipoi-borzoi: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
+        return 130, interrupt
+    except BrokenPipeError as error:
         # The interpreter flushes once more at exit, which must not fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 141, error
     except Exception as error:
         _report(error, args.debug)
-        return 1
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+        return 1, error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,21 +79,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kipoi-borzoi {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_common(parser, behind_verb=False)
     nouns = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for noun in _NOUNS:
         importlib.import_module(f"kipoi_borzoi.cli.{noun}").add_parser(nouns)
     return parser
-
-
-def _show_log() -> logging.Handler:
-    """Show the package's own messages, such as the checksum pinned at a first download, on standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("kipoi-borzoi: %(levelname)s: %(message)s"))
-    logger = logging.getLogger("kipoi_borzoi")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    return handler
 
 
 def _report(error: Exception, debug: bool) -> None:

@@ -23,12 +23,25 @@ def add_verb(verbs, name: str, run: Callable, summary: str, description: str, ex
         epilog="examples:\n" + "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    # Suppressed by default, so that an absent one here does not undo one before the verb.
-    parser.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
-    )
+    add_common(parser, behind_verb=True)
     parser.set_defaults(run=run)
     return parser
+
+
+def add_common(parser: argparse.ArgumentParser, behind_verb: bool) -> None:
+    """Add the options of every command, which may stand before the verb or behind it."""
+    # Suppressed behind the verb, so that an absent one there does not undo one before.
+    default = argparse.SUPPRESS if behind_verb else None
+    group = parser.add_argument_group("messages")
+    group.add_argument(
+        "-v", "--verbose", action="store_true", default=default or False,
+        help="show details: versions, hashes of inputs and models, times",
+    )  # fmt: skip
+    group.add_argument(
+        "--log-file", metavar="FILE", default=default,
+        help="append all messages, versions, hashes and the outcome to FILE, one JSON object per line",
+    )  # fmt: skip
+    group.add_argument("--debug", action="store_true", default=default or False, help="show the traceback of an error")
 
 
 def names(text: str) -> list[str]:

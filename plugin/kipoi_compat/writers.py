@@ -7,6 +7,7 @@ import numpy as np
 
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.kipoi_compat.patching import NumpyWith, wrap
+from kipoi_borzoi.kipoi_compat.whole_outputs import write_outputs_whole
 
 MAX_CHUNK_BYTES = 16 * 2**20
 """Largest chunk of an HDF5 or Zarr output, unless a single row is larger."""
@@ -138,4 +139,5 @@ FIXES = (
     name_missing_bed_ranges,
     open_zarr_writer,
     drop_foreign_writer_options,
+    write_outputs_whole,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -26,11 +28,22 @@ def save_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray], metada
     tensors : mapping of dotted weight name to array
     metadata : dict of str to str, optional
         Stored in the file's header.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
     """
     tensors = {name: np.asarray(value, dtype=np.float32, order="C") for name, value in tensors.items()}
-    with atomic_write(path) as temporary:
+    with atomic_write(path, apart=True) as temporary:
         mode = temporary.stat().st_mode
-        save_file(tensors, temporary, metadata=metadata)
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:  # which tells the system's number of a full disk in its text
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if not number:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
         temporary.chmod(mode)  # safetensors makes its files private to the user
 
 

@@ -128,9 +128,8 @@ class Checkpoints:
         meta = {"identity": self.identity, "position": asdict(position)}
         try:
             save_safetensors(path, tensors, {_META: json.dumps(meta)})
-        except (OSError, SafetensorError) as error:  # the latter when the disk is full
-            reason = getattr(error, "strerror", None) or error
-            raise TrainingError(f"{path}: cannot be written ({reason}); mend that and give the same command again") from error
+        except OSError as error:
+            raise TrainingError(f"{path}: cannot be written ({error.strerror or error}); mend that and give the same command again") from error
 
     def _read(self, path: Path, shapes) -> tuple[dict[str, np.ndarray], Position]:
         try:

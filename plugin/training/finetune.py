@@ -20,8 +20,8 @@ from kipoi_borzoi.adapters.base import read_trunk, trunk_hash
 from kipoi_borzoi.adapters.counts import count
 from kipoi_borzoi.adapters.directory import save_adapter
 from kipoi_borzoi.adapters.sites import AdapterSites, make_adapter
-from kipoi_borzoi.errors import ConfigError, InputError
-from kipoi_borzoi.files import atomic_write, sha256_of_file
+from kipoi_borzoi.errors import ConfigError, InputError, TrainingError
+from kipoi_borzoi.files import LOCK, atomic_write, only_process, sha256_of_file, sweep_temporaries
 from kipoi_borzoi.network.config import NetworkConfig
 from kipoi_borzoi.network.network import Network, named_weights
 from kipoi_borzoi.network.weights import save_safetensors
@@ -131,49 +131,50 @@ def _run(base: Base, store, out: Path, config: RunConfig, whole: bool = False) -
     config = config.resolved(steps_per_epoch(batches, config))
     network, sha256 = _network(base, network_config, config.seed)  # before anything is written: it checks the base
     _open_run(out, config)
-    identity = {
-        "store": store.key, "base": sha256, "model": network_config.to_params()["model"],
-        **{key: value for key, value in config.as_dict().items() if key not in _FREE},
-    }  # fmt: skip
-    checkpoints = Checkpoints(out / "checkpoints", identity)
+    with _alone_in(out):
+        identity = {
+            "store": store.key, "base": sha256, "model": network_config.to_params()["model"],
+            **{key: value for key, value in config.as_dict().items() if key not in _FREE},
+        }  # fmt: skip
+        checkpoints = Checkpoints(out / "checkpoints", identity)
 
-    def loss(y_true, y_pred):
-        return poisson_multinomial(y_true, y_pred, config.total_weight, config.weight_range, config.weight_exp)
+        def loss(y_true, y_pred):
+            return poisson_multinomial(y_true, y_pred, config.total_weight, config.weight_range, config.weight_exp)
 
-    def make_step(network: Network, cache=None) -> TrainingStep:
-        sites = make_adapter(network, config.make_method(), len(store.tracks), config.head, config.seed, config.gelu)
-        return TrainingStep(network, sites, loss, config.precision, config.recompute, config.dropout, cache=cache)
+        def make_step(network: Network, cache=None) -> TrainingStep:
+            sites = make_adapter(network, config.make_method(), len(store.tracks), config.head, config.seed, config.gelu)
+            return TrainingStep(network, sites, loss, config.precision, config.recompute, config.dropout, cache=cache)
 
-    with _trunk_cache(out, network, store, config, sum(map(len, indices.values()))) as cache:
-        if devices:
-            step = Replicas(lambda: make_step(_network(base, network_config, config.seed)[0], cache), devices)
+        with _trunk_cache(out, network, store, config, sum(map(len, indices.values()))) as cache:
+            if devices:
+                step = Replicas(lambda: make_step(_network(base, network_config, config.seed)[0], cache), devices)
+            else:
+                step = make_step(network, cache)
+            sites = step.sites
+            optimizer = make_optimizer(
+                list(step.variables.values()), config.learning_rate, config.warmup_steps, config.global_clipnorm,
+                config.beta_1, config.beta_2,
+            )  # fmt: skip
+            validate = validation(step, store, indices["valid"], config.precision)
+            trainer = Trainer(step, optimizer, batches, validate, config, checkpoints, out)
+            trainer.restore()  # refuses another run's state, before that run's config is replaced
+            _write_config(out, config)
+            outcome = trainer.run()
+        if outcome.wait_fraction > 0.05:
+            logger.warning("reading the store took %.0f %% of the time: is it on a slow disk?", 100 * outcome.wait_fraction)
+        summary = _summary(store, config, sites, outcome)
+        table = out / "targets.txt"
+        write_table(table, store.tracks)
+        if whole:
+            _save_base(out / "base", network, sites, table, store.transform)
         else:
-            step = make_step(network, cache)
-        sites = step.sites
-        optimizer = make_optimizer(
-            list(step.variables.values()), config.learning_rate, config.warmup_steps, config.global_clipnorm,
-            config.beta_1, config.beta_2,
-        )  # fmt: skip
-        validate = validation(step, store, indices["valid"], config.precision)
-        trainer = Trainer(step, optimizer, batches, validate, config, checkpoints, out)
-        trainer.restore()  # refuses another run's state, before that run's config is replaced
-        _write_config(out, config)
-        outcome = trainer.run()
-    if outcome.wait_fraction > 0.05:
-        logger.warning("reading the store took %.0f %% of the time: is it on a slow disk?", 100 * outcome.wait_fraction)
-    summary = _summary(store, config, sites, outcome)
-    table = out / "targets.txt"
-    write_table(table, store.tracks)
-    if whole:
-        _save_base(out / "base", network, sites, table, store.transform)
-    else:
-        save_adapter(
-            out / "adapter", sites.current(), table, base.name, sha256, store.transform, summary,
-            replace=(out / "adapter").exists(),
-        )  # fmt: skip
-    with atomic_write(out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    return summary
+            save_adapter(
+                out / "adapter", sites.current(), table, base.name, sha256, store.transform, summary,
+                replace=(out / "adapter").exists(),
+            )  # fmt: skip
+        with atomic_write(out / "summary.json") as temporary:
+            temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        return summary
 
 
 def fitted(base: Base, store, head: str | None = None) -> NetworkConfig:
@@ -238,12 +239,26 @@ def _open_run(out: Path, config: RunConfig) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if (out / "run.yaml").exists():
             return
-        others = sorted(path.name for path in out.iterdir() if not path.name.startswith(".tmp~"))
+        others = sorted(path.name for path in out.iterdir() if not path.name.startswith(".tmp~") and path.name != LOCK)
         if others:
             raise InputError(f"{out}: holds other files ({', '.join(others[:3])}); choose a new folder with --out")
         _write_config(out, config)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+@contextlib.contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Keep other processes out of the run's folder; turn what the operating system says of it into an error that names it."""
+    try:
+        with only_process(out, "another process is training there; wait for it, or choose another --out"):
+            sweep_temporaries(out)
+            yield
+    except OSError as error:
+        raise TrainingError(
+            f"{error.filename or out}: cannot be written or read ({error.strerror or error}); is the disk full or read-only?"
+            " Mend that and give the same command again: it goes on from the last checkpoint"
+        ) from error
 
 
 def _write_config(out: Path, config: RunConfig) -> None:

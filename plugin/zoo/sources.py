@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from pathlib import Path
 from kipoi_borzoi.errors import InputError, ZooError
 from kipoi_borzoi.files import sha256_of_file
 from kipoi_borzoi.zoo.cache import fetch
+
+logger = logging.getLogger("kipoi_borzoi")
 
 _known: dict[tuple, str] = {}  # (path, size, mtime, inode) -> sha256, of this process
 
@@ -57,7 +60,7 @@ def locate(name: str | os.PathLike, checksums: Mapping[str, str] | None = None) 
     expected = (checksums or {}).get(os.fspath(name))
     if is_url(os.fspath(name)):
         path = fetch(os.fspath(name), expected)
-        return Source(path, sha256_of_unchanged(path))
+        return _told(Source(path, sha256_of_unchanged(path)))
     path = Path(name)
     if not path.is_file():
         problem = "is not a file" if path.exists() else "no such file"
@@ -67,7 +70,14 @@ def locate(name: str | os.PathLike, checksums: Mapping[str, str] | None = None) 
         raise ZooError(
             f"{path.absolute()}: the file is damaged or another one: its sha256 is {found}, expected {expected}"
         )
-    return Source(path, found)
+    return _told(Source(path, found))
+
+
+def _told(source: Source) -> Source:
+    """For the log of a run: which files a model was made of."""
+    data = {"path": str(source.path), "sha256": source.sha256}
+    logger.debug("file of a model %s: sha256 %s", source.path, source.sha256, extra={"event": "model file", "data": data})
+    return source
 
 
 def sha256_of_unchanged(path: Path) -> str:
