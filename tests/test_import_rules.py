@@ -22,10 +22,10 @@ LEVELS = [
     {"inference"},
     {"variants", "training", "evaluation", "interpret"},
     {"model", "model_group", "zoo"},
-    {"provenance"},
+    {"provenance", "cluster"},
     {"demo", "simulation", "scoring", "attributing", "kipoi_tools"},
     {"veff2", "drivers", "motif_discovery", "motif_editing"},
-    {"cluster", "estimating"},
+    {"estimating"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
