@@ -54,6 +54,7 @@ setup(
         "parquet": ["pyarrow>=15"],
         "zarr": ["zarr>=2.16,<3"],  # kipoi's zarr writer knows only version 2
         "anndata": ["anndata>=0.10.9,<0.13"],  # to read variant scores written as .h5ad
+        "dask": ["dask>=2024.8", "distributed>=2024.8", "dask-jobqueue>=0.8.5,<1"],  # --cluster
         "motifs": ["modisco-lite>=3,<4", "matplotlib>=3.8,<4"],
         # What kipoi_veff needs, in versions that install; then: pip install --no-deps kipoi_veff==0.3.1
         "veff": [
@@ -76,6 +77,9 @@ setup(
             "pyarrow>=15",
             "zarr>=2.16,<3",
             "anndata>=0.10.9,<0.13",
+            "dask>=2024.8",
+            "distributed>=2024.8",
+            "dask-jobqueue>=0.8.5,<1",
         ],
     },
     entry_points={"console_scripts": ["kipoi-borzoi = kipoi_borzoi.cli:main"]},

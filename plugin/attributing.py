@@ -11,10 +11,11 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from kipoi_borzoi._version import __version__
+from kipoi_borzoi.cluster.run import check_same, enter, plan_for, results
 from kipoi_borzoi.dataloaders.bed import read_bed
 from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.dataloaders.gtf import Gene, read_gtf
@@ -75,6 +76,8 @@ class Explaining:
     method : Method
     provenance : dict
         What JSON can hold.
+    arguments : dict
+        Of the `prepare_explaining` that made this, so that workers of a cluster can make it as well.
     """
 
     explainer: object
@@ -82,6 +85,7 @@ class Explaining:
     targets: tuple[Target | Skipped, ...]
     method: Method
     provenance: Mapping
+    arguments: Mapping = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -185,6 +189,7 @@ def prepare_explaining(
     KipoiBorzoiError
         Unknown models, tracks, contrasts or genes; files that cannot be read or do not go together.
     """
+    arguments = dict(locals())  # as they were given: workers of a cluster repeat this call
     from kipoi_borzoi.interpret.explainer import Explainer
 
     method = Method(method) if isinstance(method, str) else method
@@ -216,7 +221,15 @@ def prepare_explaining(
         "ensemble": {"rc": rc, "shifts": list(shifts), "precision": precision},
         "targets": hashlib.sha256(repr([_identity(target) for target in targets]).encode()).hexdigest(),
     }
-    return Explaining(explainer, genome, targets, method, provenance)
+    return Explaining(explainer, genome, targets, method, provenance, arguments)
+
+
+def _explainer_on_worker(folder: str, arguments: Mapping, key: str, provenance: Mapping) -> Callable:
+    """What a worker prepares: from the number of a target to its explanation."""
+    enter(folder)
+    explaining = prepare_explaining(**arguments)
+    check_same(key, explaining.key, provenance, explaining.provenance)
+    return lambda number: explaining.explain(explaining.targets[number])
 
 
 def _check_choices(genes, gene_ids, regions, tracks, contrast, contrast_name) -> None:
@@ -264,6 +277,7 @@ def attribute(
     npz: bool = True,
     force: bool = False,
     progress: bool | None = None,
+    client=None,
     **options,
 ) -> list[Explained | Skipped] | Summary:
     """Explain genes or regions: which bases contribute how much to a prediction, or to its change.
@@ -284,6 +298,8 @@ def attribute(
         Replace ``out`` if it exists, and start over.
     progress : bool, optional
         Whether to show a progress bar; by default, on a terminal.
+    client : distributed.Client, optional
+        Workers to explain on, which must see the same files under the same names; see `kipoi_borzoi.cluster.connect`.
 
     Returns
     -------
@@ -307,8 +323,8 @@ def attribute(
     explaining = prepare_explaining(models, fasta, **options)
     first, last = bounds(len(explaining.targets), shard)
     if out is None:
-        return [result for _, result in _run(explaining, range(first, last), progress)]
-    return write_explained(explaining, out, shard, bigwig, npz, force, progress)
+        return [result for _, result in _run(explaining, range(first, last), progress, client)]
+    return write_explained(explaining, out, shard, bigwig, npz, force, progress, client)
 
 
 def write_explained(
@@ -319,6 +335,7 @@ def write_explained(
     npz: bool = True,
     force: bool = False,
     progress: bool | None = None,
+    client=None,
 ) -> Summary:
     """Explain all targets, or a shard of them, into a file; see `attribute`."""
     out = Path(out)
@@ -331,7 +348,7 @@ def write_explained(
             missing = [number for number in range(first, last) if not work.has(number)]
             if len(missing) < last - first:
                 logger.info("%s: going on: %d of %d targets are done", out, last - first - len(missing), last - first)
-            for number, result in _run(explaining, missing, progress):
+            for number, result in _run(explaining, missing, progress, client):
                 work.add(number, result)
             summary = _publish(out, explaining, _results(work, first, last), provenance, bigwig, npz)
             work.clear()
@@ -379,25 +396,36 @@ def _publish(out: Path, explaining: Explaining, results, provenance, bigwig: boo
     return summary
 
 
-def _run(explaining: Explaining, numbers, progress: bool | None) -> Iterator[tuple[int, Explained | Skipped]]:
+def _run(explaining: Explaining, numbers, progress: bool | None, client=None) -> Iterator[tuple[int, Explained | Skipped]]:
     from tqdm import tqdm
 
     disable = None if progress is None else not progress
     with tqdm(
         total=len(numbers), desc="explaining", unit=" targets", disable=disable, file=sys.stderr, dynamic_ncols=True
     ) as bar:
-        for number in numbers:
-            target = explaining.targets[number]
-            done, steps = 0, explaining.steps(target)
-
-            def tick(steps=steps, name=target.name):
-                nonlocal done
-                done += 1
-                if done % 10 == 0:
-                    bar.set_postfix_str(f"{name}: {done}/{steps} altered sequences")
-
-            yield number, explaining.explain(target, tick)
+        found = _one_by_one(explaining, numbers, bar) if client is None else _on_workers(explaining, numbers, client)
+        for number, result in zip(numbers, found, strict=True):
+            yield number, result
             bar.update()
+
+
+def _one_by_one(explaining: Explaining, numbers, bar) -> Iterator[Explained | Skipped]:
+    for number in numbers:
+        target = explaining.targets[number]
+        done, steps = 0, explaining.steps(target)
+
+        def tick(steps=steps, name=target.name):
+            nonlocal done
+            done += 1
+            if done % 10 == 0:
+                bar.set_postfix_str(f"{name}: {done}/{steps} altered sequences")
+
+        yield explaining.explain(target, tick)
+
+
+def _on_workers(explaining: Explaining, numbers, client) -> Iterator[Explained | Skipped]:
+    plan = plan_for(_explainer_on_worker, explaining.arguments, explaining.key, explaining.provenance)
+    return results(client, plan, numbers, lambda number: f"target {explaining.targets[number].name}")
 
 
 def _wanted_genes(path, gene_ids) -> list[Gene]:

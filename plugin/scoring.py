@@ -7,12 +7,13 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kipoi_borzoi._version import __version__
+from kipoi_borzoi.cluster.run import check_same, enter, plan_for, results
 from kipoi_borzoi.dataloaders.bed import read_bed_records
 from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.dataloaders.gtf import read_gtf
@@ -25,6 +26,7 @@ from kipoi_borzoi.variants.alleles import (
     MAX_INDEL,
     MAX_MISMATCH,
     REASONS,
+    Allele,
     AlleleSource,
     Genome,
     Rules,
@@ -73,6 +75,8 @@ class Scoring:
         Models and hashes of their weights, files and hashes, options, version; what JSON can hold.
     background : Background or None
         What quantiles are taken from.
+    arguments : dict
+        Of the `prepare_scoring` that made this, so that workers of a cluster can make it as well.
     """
 
     source: AlleleSource
@@ -80,6 +84,7 @@ class Scoring:
     engine: Engine
     provenance: Mapping
     background: Background | None = None
+    arguments: Mapping = field(default_factory=dict)
 
     @property
     def table(self) -> Table:
@@ -126,8 +131,42 @@ class Scoring:
 
     def chunks(self, first: int = 0, last: int | None = None) -> Iterator[Chunk]:
         """Score the alleles ``first`` to ``last`` (excluded) of the input, both at ends of chunks; see `Engine.chunks`."""
-        chunks = self.engine.chunks(self.source, first, last)
-        return chunks if self.background is None else map(self.background.add_quantiles, chunks)
+        return map(self.score, self.engine.batches(self.source, first, last))
+
+    def score(self, alleles: Sequence[Allele]) -> Chunk:
+        """Score the alleles of one chunk."""
+        chunk = self.engine.score(alleles)
+        return chunk if self.background is None else self.background.add_quantiles(chunk)
+
+    def chunks_on(self, client, first: int = 0, last: int | None = None) -> Iterator[Chunk]:
+        """The same as `chunks`, computed by the workers of a Dask client.
+
+        Parameters
+        ----------
+        client : distributed.Client
+            See `kipoi_borzoi.cluster.connect`. Its workers must see the same files under the same names.
+        first, last : int
+            See `chunks`.
+
+        Raises
+        ------
+        KipoiBorzoiError
+            See `kipoi_borzoi.cluster.run.results`; or a worker sees other files.
+        """
+        plan = plan_for(_scorer_on_worker, self.arguments, self.key, self.provenance)
+
+        def name(alleles: Sequence[Allele]) -> str:
+            return f"alleles {alleles[0].row.number + 1} to {alleles[-1].row.number + 1}"
+
+        return results(client, plan, self.engine.batches(self.source, first, last), name)
+
+
+def _scorer_on_worker(folder: str, arguments: Mapping, key: str, provenance: Mapping) -> Callable:
+    """What a worker prepares: from alleles to a chunk."""
+    enter(folder)
+    scoring = prepare_scoring(**arguments)
+    check_same(key, scoring.key, provenance, scoring.provenance)
+    return scoring.score
 
 
 def score_variants(
@@ -241,6 +280,7 @@ def prepare_scoring(
         Unknown scorers, tracks, models or options; an input that cannot be read whole, lies on other contigs or is
         of another genome.
     """
+    arguments = dict(locals())  # as they were given: workers of a cluster repeat this call
     scorers, gene_scorers = _chosen_scorers(scores, genes is not None)
     if polya is not None and genes is None:
         raise InputError("polyadenylation sites are given, but no genes that they belong to")
@@ -279,7 +319,7 @@ def prepare_scoring(
             "max_indel": min(max_indel, limit), "exon_bins": exon_bins, "precision": precision,
         },
     }  # fmt: skip
-    scoring = Scoring(source, survey, engine, provenance)
+    scoring = Scoring(source, survey, engine, provenance, arguments=arguments)
     if background is None:
         return scoring
     from kipoi_borzoi.variants.background import load_background
@@ -298,6 +338,7 @@ def write_background(
     simulate: int | None = None,
     seed: int = 0,
     force: bool = False,
+    client=None,
     **options,
 ) -> Summary:
     """Write the distribution of each score per track over common variants, or over simulated ones near genes.
@@ -316,6 +357,8 @@ def write_background(
         Of the draw.
     force : bool
         Replace ``out`` if it exists.
+    client : distributed.Client, optional
+        Workers to score on; the simulated variants are then written beside ``out`` for them.
 
     Returns
     -------
@@ -333,7 +376,7 @@ def write_background(
         raise InputError("a background is made of the variants of a VCF or of simulated ones: give one of vcf and simulate")
     if Path(out).exists() and not force:
         raise InputError(f"{out}: exists; give --force to replace it, or another name")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=None if client is None else Path(out).absolute().parent) as folder:
         if vcf is None:
             if options.get("genes") is None:
                 raise InputError("simulated variants lie near genes: give an annotation (genes)")
@@ -344,7 +387,7 @@ def write_background(
         scoring = prepare_scoring(models, vcf, fasta, **options)
         provenance = {**scoring.background_provenance, "variants": scoring.provenance["files"]}
         return build_background(
-            scoring.chunks(), out, scoring.table.columns, scoring.scorers, scoring.gene_scorers, provenance,
+            scoring.chunks() if client is None else scoring.chunks_on(client), out, scoring.table.columns, scoring.scorers, scoring.gene_scorers, provenance,
             scoring.background_key, force,
         )  # fmt: skip
 

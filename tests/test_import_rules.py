@@ -15,16 +15,17 @@ FOLDERS = {"kipoi_borzoi": "plugin", "kipoi_borzoi.dataloaders": "dataloaders", 
 # it imports the first three levels, and is imported from the scorers' level on.
 LEVELS = [
     {"_version", "errors"},
-    {"genome", "files", "target_table", "kipoi_compat"},
+    {"genome", "files", "sealed", "work_folder", "target_table", "kipoi_compat"},
     {"sequence", "tracks"},
     {"network"},
     {"adapters"},
     {"inference"},
     {"variants", "training", "evaluation", "interpret"},
     {"model", "model_group", "zoo"},
-    {"provenance"},
+    {"provenance", "cluster"},
     {"demo", "simulation", "scoring", "attributing", "kipoi_tools"},
     {"veff2", "drivers", "motif_discovery", "motif_editing"},
+    {"estimating"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

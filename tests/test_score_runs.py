@@ -167,7 +167,7 @@ def test_a_finished_table_is_replaced_only_by_force(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".tsv", ".vcf.gz"])
 def test_a_run_killed_between_table_and_clearing_away_is_done(tmp_path, suffix, undisturbed, monkeypatch):
     path = tmp_path / f"x{suffix}"
-    monkeypatch.setattr("kipoi_borzoi.variants.parts.WorkFolder.clear", lambda self: None)
+    monkeypatch.setattr("kipoi_borzoi.work_folder.WorkFolder.clear", lambda self: None)
     write(path)
     assert path.with_name(f"{path.name}.parts").exists()
     monkeypatch.undo()

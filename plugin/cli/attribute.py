@@ -1,5 +1,6 @@
 """`kipoi-borzoi attribute`: which bases explain the expression of genes, or its change."""
 
+from kipoi_borzoi.cli.cluster_option import add_cluster, client_of
 from kipoi_borzoi.cli.explain_options import add_ensemble, add_models, add_quantity, explain_options
 from kipoi_borzoi.cli.verbs import add_verb
 
@@ -68,6 +69,7 @@ def add_parser(nouns) -> None:
     run.add_argument(
         "--shard", metavar="I/N", type=shard, default=(1, 1), help="explain the I-th of N parts of the targets"
     )
+    add_cluster(run)
     run.add_argument("--force", action="store_true", help="replace existing output, and start over")
 
 
@@ -87,11 +89,12 @@ def _attribute(args) -> int:
         args.noise,
         args.seed,
     )
-    summary = attribute(
-        args.model, args.fasta, args.out, genes=args.genes, gene_ids=args.gene_ids, regions=args.regions,
-        relative_to=args.relative_to, method=method, span=args.span, shard=args.shard, bigwig=not args.no_bigwig,
-        npz=not args.no_npz, force=args.force, **explain_options(args),
-    )  # fmt: skip
+    with client_of(args) as client:
+        summary = attribute(
+            args.model, args.fasta, args.out, genes=args.genes, gene_ids=args.gene_ids, regions=args.regions,
+            relative_to=args.relative_to, method=method, span=args.span, shard=args.shard, bigwig=not args.no_bigwig,
+            npz=not args.no_npz, force=args.force, client=client, **explain_options(args),
+        )  # fmt: skip
     print(summary)
     if not summary.explained and summary.skipped:
         raise InputError(f"none of the {sum(summary.skipped.values())} targets could be explained; {args.out} says why")

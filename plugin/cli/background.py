@@ -1,5 +1,6 @@
 """`kipoi-borzoi background`: what scores are usual, track by track."""
 
+from kipoi_borzoi.cli.cluster_option import add_cluster, client_of
 from kipoi_borzoi.cli.score import add_how, add_what, add_zoo, scoring_options
 from kipoi_borzoi.cli.verbs import add_verb, names
 
@@ -28,6 +29,7 @@ def add_parser(nouns) -> None:
     source.add_argument("--simulate", metavar="N", type=int, help="draw N single-base variants within 10 kb of --genes")
     parser.add_argument("--seed", type=int, default=0, help="of --simulate (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
+    add_cluster(parser)
     add_zoo(parser)
     add_what(parser)
     add_how(parser)
@@ -36,4 +38,8 @@ def add_parser(nouns) -> None:
 def _background(args) -> None:
     from kipoi_borzoi.scoring import write_background
 
-    print(write_background(args.model, args.fasta, args.out, args.vcf, args.simulate, args.seed, args.force, **scoring_options(args)))
+    with client_of(args) as client:
+        summary = write_background(
+            args.model, args.fasta, args.out, args.vcf, args.simulate, args.seed, args.force, client, **scoring_options(args)
+        )
+    print(summary)

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+from kipoi_borzoi.cli.cluster_option import add_cluster, client_of
 from kipoi_borzoi.cli.verbs import add_verb
 
 
@@ -91,6 +92,7 @@ def _add_build(verbs) -> None:
     parser.add_argument(
         "--processes", metavar="N", type=int, default=1, help="tracks read at the same time (default: %(default)s)"
     )
+    add_cluster(parser)
     parser.add_argument("--restart", action="store_true", help="throw the parts of an unfinished build away")
     _add_output_options(parser)
 
@@ -103,12 +105,18 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
 def _build(args) -> None:
     from kipoi_borzoi.training.build import CALICO_CLIP_QUANTILE, build
 
-    store = build(
-        args.targets, args.fasta, args.sequences, args.out, blacklist=args.blacklist, transform=args.transform,
-        crop_bp=args.crop_bp, pool_width=args.pool_width, seq_length=args.seq_length,
-        negative="abs" if args.abs else "error", clip_quantile=CALICO_CLIP_QUANTILE if args.clip_extremes else None,
-        processes=args.processes, restart=args.restart, replace=args.replace, progress=not args.quiet,
-    )  # fmt: skip
+    with client_of(args) as client:
+        run = {}
+        if client is not None:
+            from kipoi_borzoi.cluster.jobs import run_jobs_on
+
+            run = {"run": run_jobs_on(client)}
+        store = build(
+            args.targets, args.fasta, args.sequences, args.out, blacklist=args.blacklist, transform=args.transform,
+            crop_bp=args.crop_bp, pool_width=args.pool_width, seq_length=args.seq_length,
+            negative="abs" if args.abs else "error", clip_quantile=CALICO_CLIP_QUANTILE if args.clip_extremes else None,
+            processes=args.processes, restart=args.restart, replace=args.replace, progress=not args.quiet, **run,
+        )  # fmt: skip
     print(json.dumps(describe(store)))
 
 

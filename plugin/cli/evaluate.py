@@ -1,5 +1,6 @@
 """`kipoi-borzoi evaluate`: how well a model predicts held-out windows, genes and their changes."""
 
+from kipoi_borzoi.cli.cluster_option import add_cluster, client_of
 from kipoi_borzoi.cli.verbs import add_verb
 
 
@@ -38,6 +39,7 @@ def add_parser(nouns) -> None:
     parser.add_argument(
         "--batch-size", metavar="N", type=int, default=8, help="windows at a time (default: %(default)s)"
     )
+    add_cluster(parser)
     parser.add_argument("--no-pictures", dest="pictures", action="store_false", help="leave out the pictures")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the results")
 
@@ -80,10 +82,16 @@ def _evaluate(args) -> None:
     model = load_model(args.model, adapters=[args.adapter] if args.adapter else None, zoo=args.zoo)
     if args.adapter:
         model = model.models[args.adapter]
-    result = evaluate(
-        model, store, args.split, genes, contrasts, args.batch_size, args.rc, base_name(args.model, args.zoo),
-        lambda batches: tqdm(batches, desc="windows", unit="batch", disable=not sys.stderr.isatty()),
-    )  # fmt: skip
+    with client_of(args) as client:
+        predict = None
+        if client is not None:
+            from kipoi_borzoi.cluster.jobs import predict_on
+
+            predict = predict_on(client, args.model, args.adapter, args.zoo, store, store.crop_bp // store.bin_size, args.rc)
+        result = evaluate(
+            model, store, args.split, genes, contrasts, args.batch_size, args.rc, base_name(args.model, args.zoo),
+            lambda batches: tqdm(batches, desc="windows", unit="batch", disable=not sys.stderr.isatty()), predict,
+        )  # fmt: skip
     about = {"model": args.model, "adapter": args.adapter or "", "store": str(args.data), "store_key": store.key}
     write_report(args.out, result, about, args.pictures)
     print(summary_text(summary(result, about)), end="")

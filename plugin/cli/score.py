@@ -2,6 +2,7 @@
 
 import argparse
 
+from kipoi_borzoi.cli.cluster_option import add_cluster, client_of
 from kipoi_borzoi.cli.verbs import add_verb, integers, names
 
 
@@ -97,27 +98,37 @@ def _add_run(parser) -> None:
     group.add_argument("--shard", metavar="I/N", type=_shard, default=(1, 1), help="score the I-th of N parts, for `merge`")
     group.add_argument("--background", metavar="B", help="give quantiles from what `kipoi-borzoi background` has written")
     group.add_argument("--force", action="store_true", help="replace an existing table, and start over")
+    add_cluster(group)
     add_zoo(group)
 
 
 def _score(args) -> int:
     from kipoi_borzoi.errors import InputError
     from kipoi_borzoi.scoring import prepare_scoring
-    from kipoi_borzoi.variants.output import check_name, write_scores
+    from kipoi_borzoi.variants.output import check_name
 
     inputs = [path for path in (args.vcf, args.fasta, args.genes, args.polya, args.contrast, args.regions, args.background) if path]
     check_name(args.out, inputs, args.shard, args.force)
     scoring = prepare_scoring(args.model, args.vcf, args.fasta, background=args.background, **scoring_options(args))
-    summary = write_scores(
-        scoring.chunks, args.out, scoring.table.columns, scoring.scorers, scoring.gene_scorers, scoring.provenance,
-        scoring.key, args.shard, scoring.survey.total, profiles=scoring.profiles, inputs=inputs, force=args.force,
-        align=scoring.engine.chunk_alleles, contigs=scoring.contigs,
-    )  # fmt: skip
+    with client_of(args) as client:
+        summary = _write(scoring, client, args, inputs)
     print(summary)
     # A shard may happen to hold nothing that can be scored; the run that it belongs to fails only if all do.
     if summary.alleles and not summary.scored and (args.shard[1] == 1 or not scoring.survey.scored):
         raise InputError(f"{args.vcf}: none of its {summary.alleles} alleles could be scored; {args.out} says why")
     return 0
+
+
+def _write(scoring, client, args, inputs):
+    from functools import partial
+
+    from kipoi_borzoi.variants.output import write_scores
+
+    return write_scores(
+        scoring.chunks if client is None else partial(scoring.chunks_on, client), args.out, scoring.table.columns,
+        scoring.scorers, scoring.gene_scorers, scoring.provenance, scoring.key, args.shard, scoring.survey.total, profiles=scoring.profiles, inputs=inputs, force=args.force,
+        align=scoring.engine.chunk_alleles, contigs=scoring.contigs,
+    )  # fmt: skip
 
 
 def scoring_options(args) -> dict:

@@ -123,6 +123,7 @@ def evaluate(
     rc: bool = False,
     base: str = "",
     progress=None,
+    predict=None,
 ) -> Evaluation:
     """Compare a model's predictions with a store's targets.
 
@@ -148,6 +149,9 @@ def evaluate(
         released networks were trained on.
     progress : callable, optional
         Wraps the sequence of batches, such as `tqdm.tqdm`.
+    predict : callable, optional
+        From the batches, lists of numbers of windows, to their coverage (batch, bins, tracks), in order; by default
+        the model does it here.
 
     Raises
     ------
@@ -175,9 +179,8 @@ def evaluate(
         by_example.setdefault(item.example, []).append(place)
     sums = np.empty((2, len(placement.placed) if placement else 0, len(columns)))
     batches = [numbers[start : start + batch] for start in range(0, len(numbers), batch)]
-    for some in progress(batches) if progress else batches:
-        x = np.stack([store.sequence(number, bool) for number in some])
-        predicted = np.asarray(model.predict_on_batch(x, crop=store.crop_bp // store.bin_size, rc=rc), dtype=np.float32)
+    predictions = predict(batches) if predict else _predictions(model, store, batches, rc)
+    for some, predicted in zip(progress(batches) if progress else batches, predictions, strict=True):
         for number, coverage in zip(some, predicted, strict=True):
             target = store.targets(number)[:, rows].astype(np.float32)
             if coverage.shape != target.shape:
@@ -204,6 +207,13 @@ def evaluate(
         measured, predicted = np.log2(1 + sums)
         over_genes = _gene_accuracy(columns, placement, measured, predicted, tuple(chosen))
     return Evaluation(tracks, split, len(numbers), over_bins, over_genes, tuple(warnings))
+
+
+def _predictions(model, store, batches, rc: bool):
+    """The coverage of each batch of windows."""
+    for some in batches:
+        x = np.stack([store.sequence(number, bool) for number in some])
+        yield np.asarray(model.predict_on_batch(x, crop=store.crop_bp // store.bin_size, rc=rc), dtype=np.float32)
 
 
 def _gene_accuracy(columns, placement, measured, predicted, contrasts) -> GeneAccuracy:

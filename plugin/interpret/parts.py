@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
 import io
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from kipoi_borzoi import work_folder
 from kipoi_borzoi.errors import InputError
-from kipoi_borzoi.files import atomic_write, sweep_temporaries
+from kipoi_borzoi.files import atomic_write
 from kipoi_borzoi.interpret.attribution import Attribution
 from kipoi_borzoi.interpret.targets import Skipped
+from kipoi_borzoi.sealed import open_seal, seal
 from kipoi_borzoi.variants.header import differences
 
 FORMAT = 1
-_DIGEST = 65  # bytes before the content: sha256 as hexadecimal digits, and a line end
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +71,7 @@ def pack(result: Explained | Skipped) -> bytes:
         arrays = {"sequence": one.sequence, "hypothetical": one.hypothetical, "sd": one.sd}
     buffer = io.BytesIO()
     np.savez(buffer, text=np.frombuffer(json.dumps(text).encode(), np.uint8), **arrays)
-    content = buffer.getvalue()
-    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+    return seal(buffer.getbuffer())
 
 
 def unpack(content: bytes, where: str) -> Explained | Skipped:
@@ -86,10 +82,7 @@ def unpack(content: bytes, where: str) -> Explained | Skipped:
     InputError
         When the content is damaged; ``where`` names it.
     """
-    body = content[_DIGEST:]
-    if content[:_DIGEST] != hashlib.sha256(body).hexdigest().encode() + b"\n":
-        raise InputError(f"{where}: damaged: its content does not have the checksum that it was written with")
-    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(open_seal(content, where)), allow_pickle=False) as arrays:
         text = json.loads(arrays["text"].tobytes())
         if "skipped" in text:
             return Skipped(*text["skipped"])
@@ -99,8 +92,8 @@ def unpack(content: bytes, where: str) -> Explained | Skipped:
     return Explained(*place, tuple(window), attribution)
 
 
-class WorkFolder:
-    """The folder ``OUT.parts`` of one run, held by one process at a time; a context manager.
+class WorkFolder(work_folder.WorkFolder):
+    """The results of single targets; see `kipoi_borzoi.work_folder.WorkFolder`.
 
     Parameters
     ----------
@@ -112,61 +105,18 @@ class WorkFolder:
         In it differences to another run are looked for, to name them.
     fresh : bool
         Whether a folder of another run is thrown away instead of refused.
-
-    Raises
-    ------
-    InputError
-        When another process holds the folder, or it belongs to another run.
     """
 
+    made = ("target-*",)
+
     def __init__(self, out: Path, key: str, provenance: Mapping, fresh: bool = False):
-        self.out, self.key, self.provenance = out, key, provenance
-        self.path = out.with_name(f"{out.name}.parts")
-        self._fresh = fresh
+        super().__init__(out, {"format": FORMAT, "key": key, "provenance": provenance}, fresh)
 
-    def __enter__(self) -> WorkFolder:
-        self.path.mkdir(exist_ok=True)
-        self._lock = open(self.path / "lock", "a+")
-        try:
-            self._hold()
-            sweep_temporaries(self.path)
-            self._begin()
-        except BaseException:
-            self._lock.close()
-            raise
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._lock.close()
-
-    def _hold(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise InputError(
-                    f"{self.out}: another process is writing it (it holds {self.path}); wait for it"
-                ) from None
-            # No locks on this filesystem: parts are equal whoever writes them, and replaced as a whole.
-
-    def _begin(self) -> None:
-        file = self.path / "run.json"
-        if file.exists():
-            theirs = json.loads(file.read_text(encoding="utf-8"))
-            if theirs.get("format") == FORMAT and theirs.get("key") == self.key:
-                return
-            if not self._fresh:
-                changed = differences(theirs.get("provenance"), json.loads(json.dumps(self.provenance)), limit=8)
-                raise InputError(
-                    f"{self.path} holds the beginning of another run: {'; '.join(changed) or 'another version'}. Run it with the "
-                    "same input and options to go on, or remove that folder (or give --force) to begin again"
-                )
-        for stale in [*self.path.glob("target-*"), file]:
-            stale.unlink(missing_ok=True)
-        with atomic_write(file) as temporary:
-            temporary.write_text(
-                json.dumps({"format": FORMAT, "key": self.key, "provenance": self.provenance}), encoding="utf-8"
-            )
+    def changes(self, theirs, mine) -> list[str]:
+        """What differs in the provenance of a run with another key."""
+        if all(theirs.get(name) == mine[name] for name in ("format", "key")):
+            return []
+        return differences(theirs.get("provenance"), mine["provenance"], limit=8) or ["another version"]
 
     def add(self, number: int, result: Explained | Skipped) -> None:
         """Keep a result: once this returns, it survives a kill."""
@@ -187,10 +137,6 @@ class WorkFolder:
     def result(self, number: int) -> Explained | Skipped:
         """The result of a target."""
         return unpack(self._file(number).read_bytes(), str(self._file(number)))
-
-    def clear(self) -> None:
-        """Remove the folder: the output is whole."""
-        shutil.rmtree(self.path, ignore_errors=True)
 
     def _file(self, number: int) -> Path:
         return self.path / f"target-{number:09d}"

@@ -84,6 +84,7 @@ def build(
     negative: str = "error",
     clip_quantile: float | None = None,
     processes: int = 1,
+    run: Callable = run_jobs,
     restart: bool = False,
     replace: bool = False,
     progress: bool = False,
@@ -111,6 +112,8 @@ def build(
         Clip each track at this quantile of all its targets, as Calico's code does at 0.9999999.
     processes : int
         Tracks that are read at the same time.
+    run : callable
+        What runs the jobs; see `kipoi_borzoi.training.workers.run_jobs`.
     restart : bool
         Throw away the parts of an unfinished build.
     replace : bool
@@ -151,7 +154,7 @@ def build(
             sweep_temporaries(work)
             plan_key = _digest(plan)
             job = Job(work, sources, layout, recipe, tuple(coverage), clip_quantile, plan_key)
-            parts = _make_parts(job, processes, progress)
+            parts = _make_parts(job, processes, progress, run)
             source = {
                 "made_by": f"kipoi-borzoi {__version__}, data build",
                 "plan": plan,
@@ -355,14 +358,14 @@ def _remove_parts(work: Path) -> None:
             path.unlink()
 
 
-def _make_parts(job: Job, processes: int, progress: bool) -> list[dict]:
+def _make_parts(job: Job, processes: int, progress: bool, run: Callable) -> list[dict]:
     """Make or verify the parts of the sequences and all tracks; their descriptions, that of the sequences first."""
     rows = [None, *range(len(job.layout.tracks))]
     total = len(rows) * len(job.layout.intervals)
     done = sum(job.part(row).exists() for row in rows)
     if done:
         logger.info("%s: continuing, %d of %d parts are there", job.work.parent, done, len(rows))
-    return run_jobs(make_part, job, rows, processes, total, "windows of tracks", progress)
+    return run(make_part, job, rows, processes, total, "windows of tracks", progress)
 
 
 def make_part(job: Job, row: int | None, tick: Callable[[int], None]) -> dict:

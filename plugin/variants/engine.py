@@ -109,9 +109,13 @@ class Engine:
         ------
         Chunk
         """
+        yield from map(self.score, self.batches(alleles, first, last))
+
+    def batches(self, alleles: Iterable[Allele], first: int = 0, last: int | None = None) -> Iterator[list[Allele]]:
+        """The alleles of each chunk that `chunks` gives."""
         chosen = (one for one in alleles if one.row.number >= first and (last is None or one.row.number < last))
         for _, part in groupby(chosen, key=lambda one: one.row.number // self.chunk_alleles):
-            yield self.score(list(part))
+            yield list(part)
 
     def score(self, alleles: Sequence[Allele]) -> Chunk:
         """Score the alleles of one chunk; those that do the same to the genome are predicted once."""

@@ -14,9 +14,10 @@ from kipoi_borzoi.files import commit, create_temporary, sweep_temporaries
 from kipoi_borzoi.variants import shards
 from kipoi_borzoi.variants.blocks import check_chunk, concatenate, reblock
 from kipoi_borzoi.variants.header import Header, Summary, Survey, describe_scorers
-from kipoi_borzoi.variants.parts import WorkFolder, work_folder
+from kipoi_borzoi.variants.parts import WorkFolder
 from kipoi_borzoi.variants.results import Chunk, Column
 from kipoi_borzoi.variants.writers import writer_for
+from kipoi_borzoi.work_folder import work_folder
 
 _PART_ALLELES = 4096
 _PART_VALUES = 1 << 22  # numbers in a part: 16 MiB

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import hashlib
 import io
 import json
 import re
-import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kipoi_borzoi.errors import InputError
-from kipoi_borzoi.files import atomic_write, fsync_directory, sha256_of_file, sweep_temporaries
+from kipoi_borzoi import work_folder
+from kipoi_borzoi.files import atomic_write, sha256_of_file
+from kipoi_borzoi.sealed import is_whole, open_seal, seal
 from kipoi_borzoi.variants.header import MEASURES, Header, Summary, differences, provenance_text
 from kipoi_borzoi.variants.results import AlleleRow, Chunk, GeneRow, Measures
 
 FORMAT = 1
 _NAME = re.compile(r"part-(\d{12})-(\d{12})")
-_DIGEST = 65  # bytes before the content: sha256 as hexadecimal digits, and a line end
 
 
 def pack(chunk: Chunk) -> bytes:
@@ -47,36 +43,8 @@ def pack(chunk: Chunk) -> bytes:
     arrays.update({f"profiles.{number}": profile for number, profile in enumerate(chunk.profiles.values())})
     arrays["text"] = np.frombuffer(json.dumps(text).encode(), np.uint8)
     buffer = io.BytesIO()
-    buffer.write(bytes(_DIGEST))
     np.savez(buffer, **arrays)
-    content = buffer.getbuffer()
-    content[:_DIGEST] = hashlib.sha256(content[_DIGEST:]).hexdigest().encode() + b"\n"
-    return bytes(content)
-
-
-def seal(text: str) -> bytes:
-    """Text as content with a checksum before it, as parts have."""
-    content = text.encode()
-    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
-
-
-def open_seal(content: bytes, where: str) -> str:
-    """The text that `seal` was given.
-
-    Raises
-    ------
-    InputError
-        When the content is damaged; ``where`` names it.
-    """
-    if not is_whole(content):
-        raise InputError(f"{where}: damaged: its content does not have the checksum that it was written with")
-    return content[_DIGEST:].decode()
-
-
-def is_whole(content: bytes) -> bool:
-    """Whether the content of a part is the one that was packed."""
-    digest = hashlib.sha256(memoryview(content)[_DIGEST:]).hexdigest().encode() + b"\n"
-    return content[:_DIGEST] == digest
+    return seal(buffer.getbuffer())
 
 
 def unpack(content: bytes, where: str) -> Chunk:
@@ -87,9 +55,7 @@ def unpack(content: bytes, where: str) -> Chunk:
     InputError
         When the content is damaged; ``where`` names it.
     """
-    if not is_whole(content):
-        raise InputError(f"{where}: damaged: its content does not have the checksum that it was written with")
-    with np.load(io.BytesIO(memoryview(content)[_DIGEST:]), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(open_seal(content, where)), allow_pickle=False) as arrays:
         return _chunk(arrays, json.loads(arrays["text"].tobytes()))
 
 
@@ -150,13 +116,8 @@ class Part:
     path: Path
 
 
-def work_folder(out: Path) -> Path:
-    """Where the parts of an output wait."""
-    return out.with_name(f"{out.name}.parts")
-
-
-class WorkFolder:
-    """The folder ``OUT.parts`` of one run, held by one process at a time; a context manager.
+class WorkFolder(work_folder.WorkFolder):
+    """The parts of a table of scores; see `kipoi_borzoi.work_folder.WorkFolder`.
 
     Parameters
     ----------
@@ -178,79 +139,30 @@ class WorkFolder:
     ----------
     header : Header
         As the run began: its provenance is that of the first start.
-
-    Raises
-    ------
-    InputError
-        When another process holds the folder, or it belongs to another run.
-    OSError
-        When it cannot be made or read.
     """
 
+    made = ("part-*", "finished.json")
+
     def __init__(self, out: Path, header: Header, key: str, span, total=None, shard=(1, 1), fresh: bool = False):
-        self.out, self.header, self.key, self.span, self.total, self.shard = out, header, key, span, total, shard
-        self.path = work_folder(out)
-        self._fresh = fresh
-
-    def __enter__(self) -> WorkFolder:
-        self.path.mkdir(exist_ok=True)
-        self._lock = open(self.path / "lock", "a+")
-        try:
-            self._hold()
-            sweep_temporaries(self.path)
-            self._begin()
-        except BaseException:
-            self._lock.close()
-            raise
-        return self
-
-    def __exit__(self, error, *rest) -> None:
-        if error is not None and not self.parts():
-            self.clear()  # it failed before there was anything to keep
-        self._lock.close()
-
-    def _hold(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise InputError(
-                    f"{self.out}: another process is writing it (it holds {self.path}); wait for it, or give another name"
-                ) from None
-            # No locks on this filesystem: parts are equal whoever writes them, and replaced as a whole.
-
-    def _begin(self) -> None:
-        mine = {
-            "format": FORMAT, "key": self.key, "start": self.span[0], "stop": self.span[1],
-            "total": self.total, "shard": list(self.shard), "header": self.header.to_json(),
+        self.header, self.key, self.span, self.total, self.shard = header, key, span, total, shard
+        run = {
+            "format": FORMAT, "key": key, "start": span[0], "stop": span[1], "total": total, "shard": list(shard),
+            "header": header.to_json(),
         }  # fmt: skip
-        file = self.path / "run.json"
-        if file.exists():
-            theirs = json.loads(file.read_text(encoding="utf-8"))
-            changed = self._changes(theirs, mine)
-            if not changed:
-                self.header = Header.from_json(theirs["header"])
-                return
-            if not self._fresh:
-                raise InputError(
-                    f"{self.path} holds the beginning of another run: {'; '.join(changed)}. Run it with the same input and "
-                    "options to go on, or remove that folder (or give --force) to begin again, or give another --out"
-                )
-        for stale in [*self.path.glob("part-*"), self.path / "finished.json", file]:
-            stale.unlink(missing_ok=True)
-        with atomic_write(file) as temporary:
-            temporary.write_text(json.dumps(mine), encoding="utf-8")
+        super().__init__(out, run, fresh)
 
-    def _changes(self, theirs: dict, mine: dict) -> list[str]:
-        mine = json.loads(json.dumps(mine))
+    def changes(self, theirs, mine) -> list[str]:
+        """Of a run with another key, what its provenance says; else the span, the number of alleles or the shard."""
         same = ("format", "key", "start", "stop", "total", "shard")
         changed = differences({name: theirs.get(name) for name in same}, {name: mine[name] for name in same})
-        if not changed:
-            return []
-        if theirs.get("key") != self.key:
-            details = differences(theirs.get("header", {}).get("provenance"), mine["header"]["provenance"], limit=8)
-            changed = details or changed
-        return changed
+        if not changed or theirs.get("key") == self.key:
+            return changed
+        details = differences(theirs.get("header", {}).get("provenance"), mine["header"]["provenance"], limit=8)
+        return details or changed
+
+    def resumed(self, theirs) -> None:
+        """Take the header of the first start."""
+        self.header = Header.from_json(theirs["header"])
 
     def finished(self) -> Summary | None:
         """The summary, when the output stands there whole and only this folder was not cleared away yet."""
@@ -265,12 +177,6 @@ class WorkFolder:
         done = {"sha256": sha256_of_file(temporary), "statuses": statuses}
         with atomic_write(self.path / "finished.json") as file:
             file.write_text(json.dumps(done), encoding="utf-8")
-
-    def clear(self) -> None:
-        """Remove the folder: the output is whole."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            fsync_directory(self.path.parent)
 
     def add(self, chunk: Chunk) -> None:
         """Append a chunk: once this returns, it survives a kill."""

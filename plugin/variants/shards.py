@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.sealed import open_seal, seal
 from kipoi_borzoi.variants.header import Header, differences
-from kipoi_borzoi.variants.parts import FORMAT, open_seal, seal, unpack
+from kipoi_borzoi.variants.parts import FORMAT, unpack
 from kipoi_borzoi.variants.results import Chunk
 
 SUFFIX = ".shard"
@@ -67,12 +68,12 @@ def write_shard(path: Path, work, statuses: dict) -> None:
             "format": FORMAT, "key": work.key, "start": start, "stop": stop,
             "total": stop if work.total is None else work.total, "shard": list(work.shard), "header": work.header.to_json(),
         }  # fmt: skip
-        _add(archive, "run", seal(json.dumps(run)))
+        _add(archive, "run", seal(json.dumps(run).encode()))
         for part in work.parts():
             content = part.path.read_bytes()
             unpack(content, str(part.path))
             _add(archive, part.path.name, content)
-        _add(archive, "summary", seal(json.dumps({"statuses": statuses})))
+        _add(archive, "summary", seal(json.dumps({"statuses": statuses}).encode()))
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -123,7 +124,7 @@ class Shard:
             if name == "run":
                 continue
             if name == "summary":
-                end = json.loads(open_seal(content, f"{self.path}, {name}"))["statuses"]
+                end = json.loads(bytes(open_seal(content, f"{self.path}, {name}")))["statuses"]
                 break
             chunk = unpack(content, f"{self.path}, {name}")
             if [row.number for row in chunk.alleles] != list(range(place, place + len(chunk.alleles))):
@@ -152,7 +153,7 @@ def open_shard(path: str | os.PathLike) -> Shard:
     name, content = next(_members(path), ("", b""))
     if name != "run":
         raise InputError(f"{path}: not a shard: expected a file that `kipoi-borzoi score --shard I/N` has written")
-    run = json.loads(open_seal(content, f"{path}, {name}"))
+    run = json.loads(bytes(open_seal(content, f"{path}, {name}")))
     if run["format"] != FORMAT:
         raise InputError(f"{path}: format {run['format']} of shards, expected {FORMAT}: written by another version")
     number, count = run["shard"]
