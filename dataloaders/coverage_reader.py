@@ -95,7 +95,10 @@ class CoverageReader:
             if self._process != os.getpid():
                 self._open()
                 self._process = os.getpid()
-            values[start - interval.start : end - interval.start] = self._read(name, start, end)
+            found = self._read(name, start, end)
+            if len(found) != end - start:
+                raise self._damaged(name, start, end, f"{len(found)} values for {end - start} bases")
+            values[start - interval.start : end - interval.start] = found
         if np.isinf(values).any():
             place = int(np.isinf(values).argmax())
             raise InputError(

@@ -8,6 +8,7 @@ import numpy as np
 from kipoi_borzoi.dataloaders.bgzf import read_head
 from kipoi_borzoi.dataloaders.coverage_reader import CoverageReader
 from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.files import damage_named
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -29,6 +30,10 @@ class W5Reader(CoverageReader):
             raise InputError(
                 f"{self.path}: an HDF5 file that cannot be opened: corrupt or truncated ({error}); copy or make it again"
             ) from error
+        with damage_named(self.path, "copy or make it again"):
+            return self._contigs()
+
+    def _contigs(self) -> dict[str, int]:
         contigs = {}
         for name in self._handle:
             # Links to other files could lead anywhere.
@@ -46,7 +51,7 @@ class W5Reader(CoverageReader):
     def _read(self, name: str, start: int, end: int) -> np.ndarray:
         try:
             values = self._handle[name][start:end]
-        except OSError as error:
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             raise self._damaged(name, start, end, error) from error
         if values.dtype == np.float16:
             values[np.isposinf(values)] = np.finfo(np.float16).max

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.errors import InputError, KipoiBorzoiError
 
 LOCK = ".lock"
 """The file of a folder that `only_process` locks."""
@@ -216,6 +216,24 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def damage_named(path: str | os.PathLike, remedy: str) -> Iterator[None]:
+    """Turn what h5py and NumPy raise on a damaged HDF5 file, of many kinds, into one `InputError` that names the file.
+
+    Parameters
+    ----------
+    path : path
+    remedy : str
+        What to do about it.
+    """
+    try:
+        yield
+    except KipoiBorzoiError:
+        raise
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise InputError(f"{path}: the file is truncated or damaged ({error}); {remedy}") from error
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Zoo text is data: strict YAML, strict names, no way out of an entry's folder."""
 
+import re
+
 import pytest
 
 from kipoi_borzoi.errors import ZooError
@@ -18,6 +20,12 @@ from kipoi_borzoi.zoo.yaml_text import dump_yaml, parse_yaml, read_yaml
         ("", "got NoneType"),
         ("a: [1", "not valid YAML"),
         ("? [1, 2]\n: 3", "not a scalar"),
+        ("a: 2001-99-99", "month must be in 1..12"),
+        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("a: " + "[" * 100000, "nesting"),
+        ("a: &a [*a]", "recursive"),
+        ("a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)),
+         "more than 200,000 values"),
     ],
 )
 def test_bad_yaml_is_refused(text, problem):
@@ -91,7 +99,7 @@ def make_entry(zoo, name, text=ENTRY, weights="../w.safetensors"):
 def test_files_of_an_entry(tmp_path):
     weights = "[../w.safetensors, 'https://example.org/w.h5']"
     text = ENTRY.replace(
-        "targets.txt}", "targets.txt, checksums: {../w.safetensors: ab, 'https://example.org/w.h5': cd}}"
+        "targets.txt}", "targets.txt, checksums: {../w.safetensors: " + "ab" * 32 + ", 'https://example.org/w.h5': " + "cd" * 32 + "}}"
     )
     make_entry(tmp_path, "m/sum", text, weights)
     (entry,) = read_zoo(tmp_path)
@@ -100,8 +108,8 @@ def test_files_of_an_entry(tmp_path):
     assert files == [
         ("params", "params.json", None, None),
         ("targets", "targets.txt", None, None),
-        ("weights", "w.safetensors", None, "ab"),
-        ("weights", None, "https://example.org/w.h5", "cd"),
+        ("weights", "w.safetensors", None, "ab" * 32),
+        ("weights", None, "https://example.org/w.h5", "cd" * 32),
     ]
     assert entry.shape("inputs") == (512, 4)
 
@@ -167,12 +175,59 @@ def test_group_rows_are_entries(tmp_path):
         ("a: 1\n", "name\nx\n", "no column 'model'"),
         ("a: {{\n", "model\nx\n", "model-template.yaml"),
         ("a: {{ ''.__class__.__mro__ }}\n", "model\nx\n", "unsafe"),
+        ("a: {{ self.__init__.__globals__ }}\n", "model\nx\n", "unsafe"),
+        ("a: {{ 'a' * 10000000000 }}\n", "model\nx\n", r"operator * is unsafe"),
+        ("a: {{ 10 ** 1000000000 }}\n", "model\nx\n", r"operator ** is unsafe"),
+        ("a: {% for i in range(99999) %}{{ '%1000d' % i }}{% endfor %}\n", "model\nx\n", "longer than 10,000,000"),
+        ("a: {% for i in range(999999) %}x{% endfor %}\n", "model\nx\n", "Range too big"),
+        ("{% include '/etc/passwd' %}\n", "model\nx\n", "no loader"),
+        ("a: {{ n / 0 }}\n", "model\tn\nx\t1\n", "division by zero"),
+        ("a: {{ v }}\n", "model\tv\nx\t}}: {{ 7 }}: [\n", "not valid YAML"),
+        ("a: {{ v }}\n", "model\tv\tself\nx\t!!python/object/apply:os.system ['true']\t1\n", "not valid YAML"),
     ],
 )
 def test_bad_groups(tmp_path, template, table, problem):
     make_group(tmp_path / "g", template, table)
     (entry,) = read_zoo(tmp_path)
     assert problem in entry.problem
+
+
+@pytest.mark.parametrize(
+    "args, problem",
+    [
+        ("[1]", "args is .1., expected a mapping"),
+        ("{params: ../p, weights: ../w, targets: ../t, checksums: [x]}", "checksums is .* expected a mapping"),
+        ("{params: ../p, weights: ../w, targets: ../t, checksums: {../w: d41d8cd98f00b204e9800998ecf8427e}}", "expected a sha256 of 64"),
+        ("{params: ../p, weights: ../w, targets: ../t, checksums: {../w: 5}}", "expected a sha256 of 64"),
+    ],
+)
+def test_arguments_of_other_types(tmp_path, args, problem):
+    make_entry(tmp_path, "m/sum", f"defined_as: kipoi_borzoi.model.BorzoiModel\nargs: {args}\n")
+    (entry,) = read_zoo(tmp_path)
+    assert re.search(problem, entry.problem)
+
+
+def test_a_checksum_of_no_file_is_refused(tmp_path):
+    """Else a misspelt name would leave the file unverified."""
+    text = "defined_as: kipoi_borzoi.model.BorzoiModel\nargs: {params: ../p, weights: ../w, targets: ../t, checksums: {w: " + "ab" * 32 + "}}\n"
+    make_entry(tmp_path, "m/sum", text)
+    with pytest.raises(ZooError, match="checksums: 'w' is none of the entry's files"):
+        read_zoo(tmp_path)[0].files()
+
+
+def test_names_in_a_group_lead_nowhere(tmp_path):
+    make_group(tmp_path / "zoo" / "g", "args: {view: sum}\n", "model\n../../../outside\n/etc/passwd\n")
+    for entry in read_zoo(tmp_path / "zoo"):
+        assert entry.directory == entry.root == tmp_path / "zoo" / "g"
+
+
+def test_a_table_that_is_a_link_out_of_the_zoo(tmp_path):
+    (tmp_path / "secret.tsv").write_text("model\nx\n")
+    make_group(tmp_path / "zoo" / "g", "a: 1\n", "model\nx\n")
+    (tmp_path / "zoo" / "g" / "models.tsv").unlink()
+    (tmp_path / "zoo" / "g" / "models.tsv").symlink_to(tmp_path / "secret.tsv")
+    (entry,) = read_zoo(tmp_path / "zoo")
+    assert "leads out of" in entry.problem
 
 
 def test_hidden_folders_are_not_entries(tmp_path):

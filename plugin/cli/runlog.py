@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from kipoi_borzoi._version import __version__
@@ -118,7 +118,7 @@ class RunLog(logging.Handler):
     def _write(self, told: dict) -> None:
         if self.file is None:
             return
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         try:
             self.file.write(json.dumps({"time": now, **told}, default=str) + "\n")
             self.file.flush()

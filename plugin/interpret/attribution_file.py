@@ -18,11 +18,13 @@ import h5py
 import numpy as np
 
 from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.files import damage_named
 from kipoi_borzoi.interpret.attribution import Attribution
 from kipoi_borzoi.interpret.parts import Explained
 from kipoi_borzoi.interpret.targets import Skipped
 
 FORMAT = "kipoi-borzoi attribution 1"
+_REMEDY = "expected a file that `kipoi-borzoi attribute` has written; make it again"
 _TEXTS = ("name", "label", "chrom", "strand")
 _CHUNK = 1 << 16
 
@@ -127,7 +129,8 @@ class AttributionFile:
         try:
             for path in self.paths:
                 self._files.append(_opened(path))
-            self._read()
+            with damage_named(", ".join(map(str, self.paths)), _REMEDY):
+                self._read()
         except BaseException:
             self.close()
             raise
@@ -198,7 +201,8 @@ class AttributionFile:
 
     def _get(self, row: int, name: str) -> np.ndarray:
         file, place = self._place[row]
-        return file[name][place]
+        with damage_named(file.filename, _REMEDY):
+            return file[name][place]
 
 
 def _opened(path: Path) -> h5py.File:
@@ -207,7 +211,9 @@ def _opened(path: Path) -> h5py.File:
     except OSError as error:
         reason = "no such file" if not path.exists() else f"cannot be read as HDF5 ({error})"
         raise InputError(f"{path}: {reason}; expected a file that `kipoi-borzoi attribute` has written") from error
-    if file.attrs.get("format") != FORMAT:
+    with damage_named(path, _REMEDY):
+        known = file.attrs.get("format") == FORMAT
+    if not known:
         file.close()
         raise InputError(f"{path}: not an attribution file; expected one that `kipoi-borzoi attribute` has written")
     return file

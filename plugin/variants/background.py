@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from kipoi_borzoi.errors import InputError, KipoiBorzoiError
-from kipoi_borzoi.files import atomic_write
+from kipoi_borzoi.files import atomic_write, damage_named
 from kipoi_borzoi.variants.header import ScorerInfo, Summary, describe_scorers, differences, provenance_text
 from kipoi_borzoi.variants.results import SCORED, Chunk, Column, Measures
 from kipoi_borzoi.variants.writers.hdf5 import new_file
@@ -291,7 +291,7 @@ def load_background(
     import h5py
 
     path = Path(path)
-    try:
+    with damage_named(path, "expected a file that `kipoi-borzoi background` has written; build it again"):
         with h5py.File(path, "r") as file:
             if "format" not in file.attrs or "columns" not in file:
                 raise InputError(f"{path}: not a background: expected a file that `kipoi-borzoi background` has written")
@@ -313,8 +313,6 @@ def load_background(
                 asked = [scorer.name for scorer in wanted if scorer.name not in ("REF", "ALT")]
                 _rows(path, "scorer" if kind == "scores" else "gene scorer", asked, list(groups))
                 found[kind] = {name: _read_scorer(groups[name], rows) for name in asked}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as a background ({error})") from error
     return Background(key, tuple(column.name for column in columns), found["scores"], found["gene_scores"], its)
 
 

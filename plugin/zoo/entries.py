@@ -1,6 +1,8 @@
 """Reads what a zoo offers: every entry that Kipoi would list there, its description, and the files it is made of."""
 
 import glob
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +11,9 @@ from kipoi_borzoi.zoo.names import VIEWS
 from kipoi_borzoi.zoo.yaml_text import parse_yaml, read_yaml
 
 MODEL_CLASS = "kipoi_borzoi.model.BorzoiModel"
+
+MAX_TEXT = 10_000_000
+"""Characters of a rendered template; an entry with all labels of a Borzoi head has some 500,000."""
 
 _ROLES = ("params", "targets", "weights")
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "targets.txt")
@@ -104,6 +109,16 @@ class Entry:
         ZooError
             A reference that is missing, not text, or leads out of the entry.
         """
+        files = self._own_files()
+        unknown = set(self.args.get("checksums") or {}) - {file.reference for file in files}
+        if unknown:
+            raise ZooError(
+                f"{self.name}: args: checksums: {sorted(map(str, unknown))[0]!r} is none of the entry's files "
+                f"({', '.join(file.reference for file in files)}), so a file would go unverified"
+            )
+        return files
+
+    def _own_files(self) -> list[EntryFile]:
         if not self.is_adapter:
             return [file for role in _ROLES for file in self._files_of(role, self.root)]
         adapter = self.args["adapter"]
@@ -127,6 +142,36 @@ class Entry:
         return EntryFile(role, reference, path, url, (self.args.get("checksums") or {}).get(reference))
 
 
+def _checked(name: str, directory: Path, root: Path, zoo: Path, description: dict) -> Entry:
+    """An entry whose description has the types that this package relies on.
+
+    Raises
+    ------
+    ZooError
+    """
+    entry = Entry(name, directory, root, zoo, description)
+    if not entry.is_borzoi:
+        return entry
+    for key, value in {"args": description.get("args"), "schema": description.get("schema")}.items():
+        if not isinstance(value or {}, dict):
+            raise ZooError(f"{name}: {key} is {_shown(value)}, expected a mapping")
+    for side in ("inputs", "targets"):
+        if not isinstance((description.get("schema") or {}).get(side) or {}, dict):
+            raise ZooError(f"{name}: schema: {side} is {_shown(description['schema'][side])}, expected a mapping")
+    checksums = entry.args.get("checksums") or {}
+    if not isinstance(checksums, dict):
+        raise ZooError(f"{name}: args: checksums is {_shown(checksums)}, expected a mapping of files to sha256")
+    for reference, sha256 in checksums.items():
+        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+            raise ZooError(f"{name}: args: the checksum of {reference} is {_shown(sha256)}, expected a sha256 of 64 hexadecimal digits")
+    return entry
+
+
+def _shown(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def parse_shape(shape, where: str) -> tuple:
     """Read a Kipoi shape such as ``(524288, 4)`` or ``(None,)`` without evaluating it.
 
@@ -137,7 +182,7 @@ def parse_shape(shape, where: str) -> tuple:
     """
     parts = shape if isinstance(shape, list) else str(shape).strip().strip("()").split(",")
     values = [str(part).strip() for part in parts]
-    if not all(value.isdecimal() or value in ("None", "") for value in values):
+    if not all((value.isascii() and value.isdecimal() and len(value) < 12) or value in ("None", "") for value in values):
         raise ZooError(f"{where}: shape is {shape!r}, expected numbers, such as (524288, 4)")
     return tuple(None if value == "None" else int(value) for value in values if value)
 
@@ -206,7 +251,7 @@ def _read_single(zoo: Path, path: Path) -> Entry:
     root = directory.parent if directory.name in VIEWS and directory.parent != zoo else directory
     try:
         inside(zoo, path, name)
-        return Entry(name, directory, root, zoo, read_yaml(path))
+        return _checked(name, directory, root, zoo, read_yaml(path))
     except ZooError as error:
         return Entry(name, directory, root, zoo, problem=str(error))
 
@@ -245,11 +290,29 @@ def _render(group_name: str, zoo: Path, group: Path, template: Path, row: dict) 
     import jinja2
     from jinja2.sandbox import SandboxedEnvironment
 
+    class Sandbox(SandboxedEnvironment):
+        """Without the two operators by which a short template makes a text or number that fills the memory."""
+
+        intercepted_binops = frozenset(("*", "**"))
+
+        def call_binop(self, context, operator, left, right):
+            raise jinja2.sandbox.SecurityError(f"the operator {operator} is unsafe in a template")
+
     name = f"{group_name}/{row['model']}"
     try:
-        text = SandboxedEnvironment().from_string(template.read_text(encoding="utf-8")).render(**row)
-        return Entry(name, group, group, zoo, parse_yaml(text, f"{template} for {row['model']}"))
-    except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
+        text = _limited(Sandbox().from_string(template.read_text(encoding="utf-8")).generate(row))
+        return _checked(name, group, group, zoo, parse_yaml(text, f"{template} for {row['model']}"))
+    except (OSError, UnicodeDecodeError, jinja2.TemplateError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         return Entry(name, group, group, zoo, problem=f"{template}: {error}")
     except ZooError as error:
         return Entry(name, group, group, zoo, problem=str(error))
+
+
+def _limited(parts: Iterable[str]) -> str:
+    """The text of a rendered template, up to a size that no description has."""
+    text = ""
+    for part in parts:
+        text += part
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"the rendered template is longer than {MAX_TEXT:,} characters")
+    return text

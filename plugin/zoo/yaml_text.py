@@ -10,6 +10,9 @@ from kipoi_borzoi.errors import ZooError
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
+MAX_VALUES = 200_000
+"""Largest number of values in a file; an entry with all labels of a Borzoi head has some 8,000."""
+
 
 class _StrictLoader(_SafeLoader):
     """Safe loader that refuses a key given twice (YAML keeps the last one silently)."""
@@ -51,9 +54,26 @@ def parse_yaml(text: str, source: str) -> dict:
         where = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error)
         raise ZooError(f"{source}{where}: not valid YAML: {problem}") from error
+    except ValueError as error:  # such as the 99th of a month, which looks like a date
+        raise ZooError(f"{source}: not valid YAML: {error}") from error
+    if _is_larger(data, MAX_VALUES):
+        raise ZooError(f"{source}: more than {MAX_VALUES:,} values, counting repeated ones (*) each time")
     if not isinstance(data, dict):
         raise ZooError(f"{source}: expected a mapping of keys to values, got {type(data).__name__}")
     return data
+
+
+def _is_larger(data, limit: int) -> bool:
+    """Whether a value holds more than so many others. Aliases let few lines stand for billions, harmless until shown."""
+    waiting, seen = [data], 0
+    while waiting and seen <= limit:
+        value = waiting.pop()
+        seen += 1
+        if isinstance(value, (dict, list)):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+            if len(waiting) > limit:
+                return True
+    return seen > limit
 
 
 def read_yaml(path: str | Path) -> dict:
