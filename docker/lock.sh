@@ -5,7 +5,7 @@ set -eu
 compile() {
     out="$1"
     shift
-    uv pip compile "$@" --extra plot --extra parquet --extra anndata --extra motifs --generate-hashes --upgrade \
+    uv pip compile "$@" --extra plot --extra parquet --extra anndata --extra motifs --extra dask --generate-hashes --upgrade \
         --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-emit-find-links \
         --custom-compile-command "docker/lock.sh" -o "docker/$out"
 }

@@ -20,8 +20,8 @@ from pathlib import Path
 from kipoi_borzoi.genome import Interval
 from kipoi_borzoi.zoo.describe import describe_dataloader
 from kipoi_borzoi.zoo.example import write_bed, write_fasta
-from kipoi_borzoi.zoo.names import VIEWS
 from kipoi_borzoi.zoo.folders import IMPORT_MARK, PUBLISH_MARK
+from kipoi_borzoi.zoo.names import VIEWS
 from kipoi_borzoi.zoo.yaml_text import dump_yaml, read_yaml
 
 GROUP = Path(__file__).resolve().parents[1] / "model_zoo" / "BorzoiDemo"

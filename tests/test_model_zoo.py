@@ -146,10 +146,10 @@ def test_demo_example_is_what_the_script_writes(tmp_path):
     with pysam.FastaFile(str(tmp_path / "sim/genome.fa.gz")) as genome, pysam.FastaFile(str(tmp_path / "example/genome.fa.gz")) as fasta:
         window = fasta.fetch("demo1", 4096, 8192)
         assert sum(genome.fetch(name).count(window) for name in genome.references) == 1
-    for folder in (tmp_path / "example", folder):
-        genes = read_gtf(folder / "genes.gtf")
+    for place in (tmp_path / "example", folder):
+        genes = read_gtf(place / "genes.gtf")
         assert len(genes) > 20 and all(gene.chrom == "demo1" for gene in genes)
-        check_example(folder)
+        check_example(place)
 
 
 def check_example(folder):

@@ -14,7 +14,6 @@ from matplotlib import pyplot
 from kipoi_borzoi.dataloaders.gtf import read_gtf
 from kipoi_borzoi.demo.results import BIN, Coverage, Effects, Expression
 
-
 FLOOR = -4.0
 
 
