@@ -138,7 +138,11 @@ def test_attributions_on_a_cluster_are_those_of_one_process(run):
         one.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         assert names
         for name in names:
-            np.testing.assert_array_equal(one[name][()], many[name][()], err_msg=name)
+            mine, theirs = one[name][()], many[name][()]
+            if mine.dtype.kind != "f":
+                np.testing.assert_array_equal(mine, theirs, err_msg=name)
+            else:  # sums of a worker with fewer threads are added in another order: rounding of float32, 6e-8 of the terms
+                np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-6 * max(1.0, float(np.abs(mine).max(initial=0))), err_msg=name)
 
 
 def test_a_worker_that_sees_another_genome_says_so(run, tmp_path, capsys, client, monkeypatch):

@@ -25,7 +25,6 @@ LEVELS = [
     {"provenance", "cluster"},
     {"demo", "simulation", "scoring", "attributing", "kipoi_tools"},
     {"veff2", "drivers", "motif_discovery", "motif_editing"},
-    {"estimating"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -69,7 +69,7 @@ def results(client, plan: Plan, items: Iterable[Any], name: Callable[[Any], str]
     try:
         for item in items:
             waiting.append(_Task(client, plan, item, name(item)))
-            while len(waiting) >= _AHEAD * max(1, len(client.scheduler_info()["workers"])):
+            while len(waiting) >= _AHEAD * max(1, len(client.nthreads())):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
