@@ -8,13 +8,14 @@ from kipoi_borzoi.files import commit, create_temporary, sweep_temporaries
 from kipoi_borzoi.kipoi_compat.patching import wrap
 
 
-def write_outputs_whole(writers):
+def write_outputs_whole(writers) -> bool:
     """Write the files of one `kipoi predict` under temporary names until they are complete.
 
     Else a run that fails or is killed leaves a table that looks complete and lacks rows, or an empty ``.h5``.
     """
     wrap(writers.MultipleBatchWriter, "__init__", _init_with_temporaries)
     wrap(writers.MultipleBatchWriter, "close", _close_and_commit)
+    return True
 
 
 def _init_with_temporaries(init, self, batch_writers):

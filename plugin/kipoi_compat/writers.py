@@ -43,7 +43,10 @@ def _write_with_capped_chunks(batch_write, self, batch):
 
 
 def name_existing_hdf5(writers) -> bool:
-    """Say that Kipoi does not write over an ``.h5``: it appends to the file, and h5py stops on the first name it knows."""
+    """Say that Kipoi does not write over an ``.h5``: it appends to the file, and h5py stops on the first name it knows.
+
+    `write_outputs_whole` says so for ``kipoi predict``; kipoi_veff's extra outputs come here.
+    """
     wrap(writers.HDF5BatchWriter, "batch_write", _write_hdf5_that_is_new)
     return True
 
