@@ -12,7 +12,7 @@ pytest.importorskip("distributed", reason="Dask is not installed: pip install 'k
 
 from kipoi_borzoi.cli import main
 from kipoi_borzoi.cluster.connect import Local, Queue, Scheduler, connect, parse_where, visible_gpus
-from kipoi_borzoi.cluster.run import Plan, plan_for, results
+from kipoi_borzoi.cluster.run import Plan, check_same, plan_for, results
 from kipoi_borzoi.errors import InputError, KipoiBorzoiError
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "model_zoo/BorzoiDemo/base/example"
@@ -145,16 +145,11 @@ def test_attributions_on_a_cluster_are_those_of_one_process(run):
                 np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-6 * max(1.0, float(np.abs(mine).max(initial=0))), err_msg=name)
 
 
-def test_a_worker_that_sees_another_genome_says_so(run, tmp_path, capsys, client, monkeypatch):
-    """As when a cluster's machines do not share the folder: here the file changes behind the back of the one who asks."""
-    import kipoi_borzoi.scoring as scoring
-
-    lines = (EXAMPLE / "variants.vcf").read_text().splitlines()
-    Path("variants.vcf").write_text("\n".join(lines[:12]) + "\n")
-    made = scoring.prepare_scoring("BorzoiDemo/unseen1", "variants.vcf", EXAMPLE / "genome.fa.gz", scores=["SUM"], zoo=EXAMPLE.parents[2])
-    Path("variants.vcf").write_text("\n".join(lines[:13]) + "\n")
-    with pytest.raises(InputError, match="this worker sees other files or models than the one who asks: files.vcf"):
-        list(made.chunks_on(client))
+def test_a_worker_that_sees_another_genome_says_so():
+    """As when a cluster's machines do not share the folder."""
+    with pytest.raises(InputError, match='this worker sees other files or models than the one who asks: files.fasta was "a", is "b"'):
+        check_same("k1", "k2", {"files": {"fasta": "a"}}, {"files": {"fasta": "b"}})
+    check_same("k1", "k1", {}, {})
 
 
 def test_places_are_read():
@@ -193,7 +188,7 @@ def test_a_queue_asks_for_jobs_with_its_options(tmp_path):
     assert queue == Queue("slurm", 2, {"cores": 4, "memory": "8GB", "queue": "gpu", "walltime": "01:00:00"})
     cluster = jobqueue.SLURMCluster(processes=1, **queue.options, scheduler_options={"dashboard": False, "port": 0})
     try:
-        assert "#SBATCH -p gpu" in cluster.job_script() and "--nworkers 1" in cluster.job_script()
+        assert "#SBATCH -p gpu" in cluster.job_script() and "--nthreads 4" in cluster.job_script()
     finally:
         cluster.close()
 

@@ -157,12 +157,18 @@ def test_entry_of_another_package(zoo, model):
     assert (line.status, line.detail) == ("skipped", "a model of another package (theirs.Model)")
 
 
+def use_weights(text, url):
+    """Let an entry take its weights from elsewhere; a checksum of a file that it no longer has would be refused."""
+    text["args"].update(weights=url)
+    text["args"]["checksums"].pop("../weights.safetensors")
+
+
 def test_remote_files(zoo, model, tmp_path, monkeypatch):
     monkeypatch.setenv("KIPOI_BORZOI_CACHE", str(tmp_path / "cache"))
     weights = zoo / "m/weights.safetensors"
     with serve({"/w.safetensors": Page(weights.read_bytes())}) as server:
         url = server.url("/w.safetensors")
-        edit(zoo, lambda text: text["args"].update(weights=url))
+        edit(zoo, lambda text: use_weights(text, url))
         (line,) = zoo_verify("m/sum", zoo=zoo)
         assert (line.status, line.detail) == ("not downloaded", f"1 of 3 files, such as {url}")
         assert server.requests == [] and model.args == []
@@ -180,7 +186,7 @@ def test_remote_files(zoo, model, tmp_path, monkeypatch):
 
 
 def test_local_faults_are_found_before_anything_is_downloaded(zoo, model):
-    edit(zoo, lambda text: text["args"].update(weights="https://example.org/w.h5"))
+    edit(zoo, lambda text: use_weights(text, "https://example.org/w.h5"))
     damage(zoo, "targets")
     (line,) = zoo_verify("m/sum", zoo=zoo)
     assert line.status == "failed" and "targets.txt: the file has changed" in line.detail

@@ -305,7 +305,12 @@ class Store:
         if self._file is None or self._process != os.getpid():
             self._file = _open_h5(self.path)
             self._process = os.getpid()
-            if self._file.attrs.get("key") != self.key:
+            try:
+                key = self._file.attrs.get("key")
+            except OSError as error:
+                self.close()
+                raise InputError(f"{self.path}: its attributes cannot be read, the file is damaged ({error}); build it again") from error
+            if key != self.key:
                 self.close()
                 raise InputError(f"{self.path}: the store was replaced by another while it was in use")
         try:
