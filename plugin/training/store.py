@@ -162,14 +162,14 @@ class Store:
         """
         file_path = _find(Path(path))
         with _open_h5(file_path) as file:
-            if file.attrs.get("format") != FORMAT:
+            try:
+                mark, version, key = (file.attrs.get(name) for name in ("format", "version", "key"))
+            except OSError as error:
+                raise InputError(f"{file_path}: damaged: {error}; build it again") from error
+            if mark != FORMAT:
                 raise InputError(f"{file_path}: an HDF5 file, but not a store of kipoi-borzoi (no format mark)")
-            if file.attrs.get("version") != VERSION:
-                raise InputError(
-                    f"{file_path}: a store of version {file.attrs.get('version')}, this program reads version {VERSION}; "
-                    "build it again"
-                )
-            key = file.attrs.get("key")
+            if version != VERSION:
+                raise InputError(f"{file_path}: a store of version {version}, this program reads version {VERSION}; build it again")
             if not key:
                 raise InputError(f"{file_path}: the completion mark is missing: the store was not written to its end")
             try:
