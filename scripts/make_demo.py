@@ -2,7 +2,7 @@
 
     python scripts/make_demo.py [--work DIR]
 
-Everything is done by the commands a user has, in about 15 minutes on two cores. With --work what is done is kept, and
+Everything is done by the commands a user has, in about 20 minutes on two cores. With --work what is done is kept, and
 a run that was stopped goes on. The simulated genome and the example files are the same on every machine; trained weights agree
 to rounding only, so that their checksums do not.
 """
