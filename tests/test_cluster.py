@@ -1,12 +1,16 @@
 """Work shared between Dask workers: the same files as one process writes, whatever becomes of the workers."""
 
+import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from data_cases import make_inputs
+from evaluation_cases import make_zoo_and_store
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'kipoi-borzoi[dask]'")
 
@@ -143,6 +147,60 @@ def test_attributions_on_a_cluster_are_those_of_one_process(run):
                 np.testing.assert_array_equal(mine, theirs, err_msg=name)
             else:  # sums of a worker with fewer threads are added in another order: rounding of float32, 6e-8 of the terms
                 np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-6 * max(1.0, float(np.abs(mine).max(initial=0))), err_msg=name)
+
+
+def test_a_store_built_on_a_cluster_is_that_of_one_process(run):
+    make_inputs(Path("in"))
+    sources = ["--targets", "in/targets.txt", "--fasta", "in/genome.fa", "--sequences", "in/sequences.bed", "--blacklist", "in/black.bed"]
+    one, many = run("data", "build", *sources, "--crop-bp", "128", "--clip-extremes", "--quiet", out="store")
+    assert json.loads(one)["key"] == json.loads(many)["key"]
+    assert Path("onestore/store.h5").read_bytes() == Path("manystore/store.h5").read_bytes()
+    assert [path.name for path in Path("manystore").iterdir()] == ["store.h5"]  # parts, locks and temporaries are gone
+
+
+def test_a_broken_coverage_file_on_a_cluster_is_the_error_of_one_process(run, client, capsys):
+    """Found only while it is read, which workers do."""
+    make_inputs(Path("in"))
+    content = bytearray(Path("in/rna_plus.bw").read_bytes())
+    content[len(content) // 4 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 4)
+    Path("in/rna_plus.bw").write_bytes(content)
+    sources = ["--targets", "in/targets.txt", "--fasta", "in/genome.fa", "--sequences", "in/sequences.bed", "--crop-bp", "128", "--quiet"]
+    said = []
+    for extra in ([], ["--cluster", client.scheduler.address]):
+        assert main(["data", "build", *sources, "--out", "store", *extra]) == 1
+        said.append([line for line in capsys.readouterr().err.splitlines() if "error:" in line])
+    assert said[0] == said[1] and len(said[0]) == 1 and "rna_plus.bw" in said[0][0], said
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A folder with a zoo whose model is small, and a store."""
+    folder = tmp_path_factory.mktemp("lab")
+    make_zoo_and_store(folder)
+    return folder
+
+
+def test_an_evaluation_on_a_cluster_is_that_of_one_process(run, lab):
+    genes = [("g1", 600, 700, "+"), ("g2", 1100, 1160, "-"), ("g3", 1600, 1700, "+")]
+    gtf = [f'chr1\tx\texon\t{start + 1}\t{end}\t.\t{strand}\t.\tgene_id "{name}";\n' for name, start, end, strand in genes]
+    Path("genes.gtf").write_text("".join(gtf))
+    what = ["--genes", "genes.gtf", "--contrast", "treated-control", "--batch-size", "3", "--rc", "--no-pictures"]
+    run("evaluate", "--model", "lab/m", "--zoo", lab / "zoo", "--data", lab / "store", *what, out="folder")
+    names = sorted(path.name for path in Path("onefolder").iterdir())
+    assert "tracks.tsv" in names and "gene_changes.tsv" in names
+    assert names == sorted(path.name for path in Path("manyfolder").iterdir())
+    for name in names:
+        assert Path("onefolder", name).read_bytes() == Path("manyfolder", name).read_bytes(), name
+
+
+@pytest.mark.parametrize("source", [["--simulate", "24", "--genes", EXAMPLE / "genes.gtf"], ["--vcf", "variants.vcf"]])
+def test_a_background_on_a_cluster_is_that_of_one_process(run, lab, source):
+    lines = (EXAMPLE / "variants.vcf").read_text().splitlines()
+    Path("variants.vcf").write_text("\n".join(lines[:24]) + "\n")
+    one, many = run("background", "--model", "lab/m", "--zoo", lab / "zoo", "--fasta", EXAMPLE / "genome.fa.gz", *source, out=".h5")
+    assert one == many and int(re.match(r"\d+ alleles: (\d+) scored", one)[1]) > 10
+    assert same(".h5")
+    assert sorted(path.name for path in Path().iterdir() if path.suffix != ".vcf") == ["many.h5", "one.h5"]
 
 
 def test_a_worker_that_sees_another_genome_says_so():
