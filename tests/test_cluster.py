@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,13 +13,16 @@ import numpy as np
 import pytest
 from data_cases import make_inputs
 from evaluation_cases import make_zoo_and_store
+from variant_cases import write_vcf
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'kipoi-borzoi[dask]'")
 
 from kipoi_borzoi.cli import main
 from kipoi_borzoi.cluster.connect import Local, Queue, Scheduler, connect, parse_where, visible_gpus
 from kipoi_borzoi.cluster.run import Plan, check_same, plan_for, results
+from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.errors import InputError, KipoiBorzoiError
+from kipoi_borzoi.genome import Interval
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "model_zoo/BorzoiDemo/base/example"
 
@@ -130,6 +135,77 @@ def test_scores_on_a_cluster_are_those_of_one_process(run):
     score = ["score", "--model", "BorzoiDemo/unseen1", "--vcf", "variants.vcf", "--genes", EXAMPLE / "genes.gtf", *INPUT]
     one, many = run(*score, out=".tsv")
     assert one == many and same(".tsv")
+
+
+# The command, which keeps every chunk at once: there is not the time to wait for 30 s of them.
+KEEPING = """
+import functools, sys
+from kipoi_borzoi.cli import main
+from kipoi_borzoi.variants import output
+output.write_scores = functools.partial(output.write_scores, part_seconds=0)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def children_of(process):
+    """Numbers of the Python processes that a process has started and that live, workers of a local cluster among them."""
+    found = set()
+    for task in Path(f"/proc/{process}/task").iterdir():
+        found |= set(map(int, (task / "children").read_text().split()))
+    return {one for one in found if lives(one) and b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()}
+
+
+def lives(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, what, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc")
+def test_a_killed_worker_and_a_killed_command_leave_no_trace_in_the_table(lab, tmp_path):
+    rng = np.random.default_rng(0)
+    contig = FastaReader(EXAMPLE / "genome.fa.gz").fetch(Interval("demo1", 1000, 97000)).upper()
+    places = sorted(rng.choice(len(contig), 480, replace=False).tolist())
+    records = [("demo1", 1001 + place, ".", contig[place], "CGTA"["ACGT".index(contig[place])]) for place in places]
+    write_vcf(tmp_path / "in.vcf", records)
+    # As many threads as a worker of local:2 gets, so that sums are added in the same order.
+    threads = {"TF_NUM_INTRAOP_THREADS": str(max(1, os.cpu_count() // 2)), "TF_NUM_INTEROP_THREADS": "1"}
+    words = ["score", "--model", "lab/m", "--zoo", lab / "zoo", "--vcf", "in.vcf", "--fasta", EXAMPLE / "genome.fa.gz"]
+
+    def start(out, *more):
+        command = [sys.executable, "-c", KEEPING, *map(str, words), "--out", out, *more]
+        return subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **threads}, stderr=subprocess.PIPE, text=True)
+
+    def parts():
+        return len(list(tmp_path.glob("many.parquet.parts/part-*")))
+
+    undisturbed, first = start("one.parquet"), start("many.parquet", "--cluster", "local:2")
+    wait_for(lambda: parts() >= 4 or first.poll() is not None, "the first parts")
+    workers = children_of(first.pid)
+    assert len(workers) == 2
+    os.kill(min(workers), signal.SIGKILL)
+    kept = parts()
+    wait_for(lambda: parts() >= kept + 8 and len(children_of(first.pid) - {min(workers)}) == 2, "parts after a worker's end")
+    workers |= children_of(first.pid)
+    first.kill()
+    first.wait()
+    kept = parts()
+    assert 12 <= kept < 60 and not (tmp_path / "many.parquet").exists()  # of 480 / 8: it was in the middle
+    wait_for(lambda: not any(map(lives, workers)), "the end of the killed command's workers", 20)
+    first.stderr.close()
+    again = start("many.parquet", "--cluster", "local:2")
+    for process in (undisturbed, again):
+        assert process.wait(timeout=240) == 0, process.stderr.read()
+    assert (tmp_path / "many.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+    assert not (tmp_path / "many.parquet.parts").exists()
 
 
 def test_attributions_on_a_cluster_are_those_of_one_process(run):
