@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cluster_work import Unpacked, prepare_numbers, prepare_unpacked
 from data_cases import make_inputs
 from evaluation_cases import make_zoo_and_store
 from variant_cases import write_vcf
@@ -34,29 +35,6 @@ def client():
         yield client
 
 
-def prepare_numbers(factor, marks):
-    """What the workers of these tests prepare; each time leaves a mark."""
-    Path(marks, f"prepared-{os.getpid()}-{time.time_ns()}").touch()
-
-    def compute(item):
-        if item == "bad input":
-            raise InputError("that is no number")
-        if item == "poison":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if item == "flaky":
-            tried = Path(marks, "flaky")
-            if not tried.exists():
-                tried.touch()
-                raise OSError("disk hiccup")
-            return "well"
-        if item == "broken":
-            raise ValueError("never works")
-        time.sleep(0.02)
-        return item * factor, os.getpid()
-
-    return compute
-
-
 def plan(tmp_path, key="k"):
     return Plan(prepare_numbers, {"factor": 3, "marks": str(tmp_path)}, f"{key}-{tmp_path}")
 
@@ -77,6 +55,28 @@ def test_a_killed_worker_costs_nothing_but_time(client, tmp_path):
             os.kill(process, signal.SIGKILL)
             killed = True
     assert found == [3 * number for number in range(60)]
+
+
+def test_the_plan_is_sent_once_and_made_again_when_all_who_hold_it_are_killed(client, tmp_path):
+    heavy = Plan(prepare_unpacked, {"factor": 3, "marks": str(tmp_path), "load": Unpacked(str(tmp_path))}, f"heavy-{tmp_path}")
+    assert len(list(results(client, heavy, range(40), str))) == 40
+    assert 1 <= len(list(tmp_path.glob("unpacked-*"))) <= 4  # made on one worker, handed to the other
+    killed, found, workers = False, [], set()
+    for value, process in results(client, heavy, range(60), str):
+        found.append(value)
+        workers.add(process)
+        if len(found) >= 10 and len(workers) == 2 and not killed:
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
+            killed = True
+    assert killed and found == [3 * number for number in range(60)]
+
+
+def test_what_failed_on_a_worker_is_tried_on_another(client, tmp_path):
+    client.wait_for_workers(2, timeout=60)
+    for number in range(8):  # by chance, all of them would go elsewhere once in 256 times
+        (tmp_path / str(number)).mkdir()
+        assert list(results(client, plan(tmp_path / str(number)), ["picky"], str)) == [True]
 
 
 def test_failures_are_tried_again_and_then_named(client, tmp_path):

@@ -66,9 +66,12 @@ def results(client, plan: Plan, items: Iterable[Any], name: Callable[[Any], str]
         have failed, with the item's name. What came before has been yielded.
     """
     waiting: deque[_Task] = deque()
+    # The plan may be large, so it does not travel with every item. It is the result of a task and not data that is scattered:
+    # the scheduler knows how to make it again when the workers that hold it are gone.
+    shared = client.submit(_itself, plan, pure=False)
     try:
         for item in items:
-            waiting.append(_Task(client, plan, item, name(item)))
+            waiting.append(_Task(client, shared, item, name(item)))
             while len(waiting) >= _AHEAD * max(1, len(client.nthreads())):
                 yield waiting.popleft().result()
         while waiting:
@@ -76,6 +79,7 @@ def results(client, plan: Plan, items: Iterable[Any], name: Callable[[Any], str]
     finally:
         for task in waiting:
             task.cancel()
+        shared.release()
 
 
 def plan_for(prepare: Callable[..., Callable[[Any], Any]], arguments: Mapping[str, Any], key: str, provenance: Mapping) -> Plan:
@@ -124,14 +128,16 @@ def check_same(expected: str, found: str, there: Mapping, here: Mapping) -> None
 class _Task:
     """An item that is being computed."""
 
-    def __init__(self, client, plan: Plan, item: Any, name: str):
+    def __init__(self, client, plan, item: Any, name: str):
         self._client, self._plan, self._item, self._name = client, plan, item, name
-        self._attempts = 0
+        self._attempts, self._failed_on = 0, set()
         self._submit()
 
     def _submit(self) -> None:
         self._attempts += 1
-        self._future = self._client.submit(work, self._plan, self._item, pure=False)
+        others = [worker for worker in self._client.nthreads() if worker not in self._failed_on] if self._failed_on else []
+        where = {"workers": others, "allow_other_workers": True} if others else {}  # others: they may be gone by then
+        self._future = self._client.submit(work, self._plan, self._item, pure=False, **where)
 
     def result(self) -> Any:
         from distributed.scheduler import KilledWorker
@@ -149,16 +155,28 @@ class _Task:
             except KipoiBorzoiError:
                 raise
             except Exception as error:
+                said = f"{type(error).__name__}: {error}"
+                if isinstance(error, _Failed):
+                    worker, said = error.args
+                    self._failed_on.add(worker)
                 if self._attempts >= ATTEMPTS:
                     raise KipoiBorzoiError(
-                        f"{self._name}: failed {ATTEMPTS} times on workers, at last with {type(error).__name__}: {error}. What was"
-                        " finished is kept: the same command goes on"
+                        f"{self._name}: failed {ATTEMPTS} times on workers, at last with {said}. What was finished is kept: the same"
+                        " command goes on"
                     ) from error
-                logger.warning("%s: %s: %s; trying again", self._name, type(error).__name__, error)
+                logger.warning("%s: %s; trying again, on another worker if there is one", self._name, said)
                 self._submit()
 
     def cancel(self) -> None:
         self._future.cancel()
+
+
+class _Failed(Exception):
+    """An error on a worker that is none of ours: the worker's address, and what it said."""
+
+
+def _itself(plan: Plan) -> Plan:
+    return plan
 
 
 _PREPARED: dict[str, Callable[[Any], Any]] = {}
@@ -167,11 +185,22 @@ _LOCK = threading.Lock()
 
 def work(plan: Plan, item: Any) -> Any:
     """What a worker does: prepare, unless it has, and compute an item."""
-    with _LOCK:  # TensorFlow uses all its threads for one item; a second one at a time would only cost memory
-        if plan.version != __version__:
-            raise InputError(f"a worker has kipoi-borzoi {__version__}, this side {plan.version}; install the same on all machines")
-        if plan.key not in _PREPARED:
-            _PREPARED.clear()  # models of a run that is over
-            logger.setLevel(logging.ERROR)  # what there is to say of the input has been said by the one who asks
-            _PREPARED[plan.key] = plan.prepare(**plan.arguments)
-        return _PREPARED[plan.key](item)
+    from distributed import get_worker
+
+    try:
+        with _LOCK:  # TensorFlow uses all its threads for one item; a second one at a time would only cost memory
+            return _prepared(plan)(item)
+    except KipoiBorzoiError:
+        raise
+    except Exception as error:
+        raise _Failed(get_worker().address, f"{type(error).__name__}: {error}").with_traceback(error.__traceback__) from None
+
+
+def _prepared(plan: Plan) -> Callable[[Any], Any]:
+    if plan.version != __version__:
+        raise InputError(f"a worker has kipoi-borzoi {__version__}, this side {plan.version}; install the same on all machines")
+    if plan.key not in _PREPARED:
+        _PREPARED.clear()  # models of a run that is over
+        logger.setLevel(logging.ERROR)  # what there is to say of the input has been said by the one who asks
+        _PREPARED[plan.key] = plan.prepare(**plan.arguments)
+    return _PREPARED[plan.key]
