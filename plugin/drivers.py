@@ -13,14 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kipoi_borzoi.attributing import (
-    Explaining,
-    check_file,
-    check_out,
-    explained_errors,
-    prepare_explaining,
-    write_explained,
-)
+from kipoi_borzoi.attributing import Explaining, prepare_explaining, write_explained
 from kipoi_borzoi.dataloaders.gtf import Gene, read_gtf
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.files import atomic_write
@@ -28,6 +21,7 @@ from kipoi_borzoi.interpret.attribution_file import AttributionFile
 from kipoi_borzoi.interpret.de_genes import DifferentialGenes, read_de_genes
 from kipoi_borzoi.interpret.knockout import Place, knock_out
 from kipoi_borzoi.interpret.methods import Method
+from kipoi_borzoi.interpret.outputs import check_file, check_out, explained_errors
 from kipoi_borzoi.interpret.pictures import MotifRow, check_picture, draw_motifs, draw_stretch
 from kipoi_borzoi.interpret.portrait import marks_of, stretch_of
 from kipoi_borzoi.interpret.pwm import HIT_P_VALUE, Hit, Motif, find_hits, read_meme
