@@ -85,6 +85,16 @@ def test_a_model_of_the_zoo_is_compared_with_the_store(place, tmp_path, monkeypa
     np.testing.assert_allclose(table["pearson"], expected, atol=2e-5)  # written with six digits
 
 
+def test_windows_predicted_by_workers_give_the_same_figures(place, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'kipoi-borzoi[dask]'")
+    monkeypatch.chdir(tmp_path)
+    for out, more in (("one", []), ("many", ["--cluster", "local:2"])):
+        assert main(command(place, out, "--no-pictures", "--rc", *more)) == 0
+    one, many = (pd.read_csv(f"{out}/tracks.tsv", sep="\t") for out in ("one", "many"))
+    # workers have fewer threads, and so add in another order; written with six digits
+    pd.testing.assert_frame_equal(one, many, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "more, said",
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_cases import CROP, make_inputs
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'kipoi-borzoi[dask]'")
 
@@ -138,11 +139,39 @@ def test_attributions_on_a_cluster_are_those_of_one_process(run):
         one.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         assert names
         for name in names:
-            mine, theirs = one[name][()], many[name][()]
+            mine, theirs = np.asarray(one[name][()]), np.asarray(many[name][()])
             if mine.dtype.kind != "f":
                 np.testing.assert_array_equal(mine, theirs, err_msg=name)
             else:  # sums of a worker with fewer threads are added in another order: rounding of float32, 6e-8 of the terms
                 np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-6 * max(1.0, float(np.abs(mine).max(initial=0))), err_msg=name)
+
+
+def test_a_background_of_a_cluster_is_that_of_one_process(run):
+    lines = (EXAMPLE / "variants.vcf").read_text().splitlines()
+    Path("variants.vcf").write_text("\n".join(lines[:30]) + "\n")
+    one, many = run("background", "--model", "BorzoiDemo/base", "--vcf", "variants.vcf", "--genes", EXAMPLE / "genes.gtf", *INPUT, out=".h5")
+    assert one == many and same(".h5")
+
+
+def test_a_store_built_on_a_cluster_is_that_of_one_process(run, tmp_path):
+    targets, fasta, sequences = make_inputs(tmp_path / "inputs").arguments
+    build = ["data", "build", "--targets", targets, "--fasta", fasta, "--sequences", sequences, "--crop-bp", CROP]
+    run(*build, out="store")
+    assert Path("onestore/store.h5").read_bytes() == Path("manystore/store.h5").read_bytes()
+    assert {path.name for path in Path("onestore").iterdir()} == {path.name for path in Path("manystore").iterdir()}
+
+
+def test_bad_coverage_on_a_worker_is_named_as_in_one_process(client, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    targets, fasta, sequences = make_inputs(tmp_path / "inputs").arguments
+    (tmp_path / "inputs" / "dnase.bw").write_bytes(b"no BigWig")
+    build = ["data", "build", "--targets", targets, "--fasta", fasta, "--sequences", sequences, "--crop-bp", CROP, "--quiet"]
+    told = []
+    for out, more in (("one", []), ("many", ["--cluster", client.scheduler.address])):
+        assert main([*map(str, build), "--out", out, *more]) == 1
+        told.append(capsys.readouterr().err.strip().splitlines()[-1])
+        assert not Path(out, "store.h5").exists()
+    assert told[0] == told[1] and "dnase.bw" in told[0]
 
 
 def test_a_worker_that_sees_another_genome_says_so():
