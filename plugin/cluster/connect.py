@@ -127,12 +127,12 @@ def _local(where: Local):
     distributed = _require("distributed", "dask")
     gpus = visible_gpus()
     count = where.workers or max(1, len(gpus))
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = os.environ.get("TF_NUM_INTRAOP_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
     # Memory is the scoring's own to bound: Dask must not pause or kill a worker for what TensorFlow holds.
     common = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "silence_logs": logging.ERROR}
     spec = {}
     for number in range(count):
-        environment = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
         spec[number] = {"cls": distributed.Nanny, "options": {**common, "env": environment}}
