@@ -117,6 +117,21 @@ class Engine:
         for _, part in groupby(chosen, key=lambda one: one.row.number // self.chunk_alleles):
             yield list(part)
 
+    def together(self, alleles: Sequence[Allele]) -> list[list[Allele]]:
+        """The alleles of one chunk that can be scored, in groups of those that share a prediction; the groups share none.
+
+        What a group costs does therefore not depend on the others. With ``window='gene'`` the chunk is one group.
+        """
+        scored = [allele for allele in alleles if allele.change is not None]
+        if self.options.window == "gene":
+            return [scored] if scored else []
+        clusters = self._clusters({allele.change for allele in scored})
+        cluster_of = {change: number for number, cluster in enumerate(clusters) for change in cluster}
+        groups: list[list[Allele]] = [[] for _ in clusters]
+        for allele in scored:
+            groups[cluster_of[allele.change]].append(allele)
+        return groups
+
     def score(self, alleles: Sequence[Allele]) -> Chunk:
         """Score the alleles of one chunk; those that do the same to the genome are predicted once."""
         collected = {allele.change: _Collected() for allele in alleles if allele.change is not None}
@@ -142,7 +157,7 @@ class Engine:
     def _score_around_variants(self, changes: list[Change], collected: dict[Change, _Collected]) -> None:
         shared = self.options.window == "cluster"
         per_gene = bool(self.options.gene_scorers) and self.options.window != "gene"
-        for cluster in clustered(changes, int(self.length * CLUSTER_FRACTION) if shared else 0):
+        for cluster in self._clusters(changes):
             for group in self.groups:
                 window = shared_window(cluster, group.length)
                 genes = self._genes_in(group, window) if per_gene else []
@@ -152,6 +167,10 @@ class Engine:
                     result = collected[change]
                     result.padded = max(result.padded, window.padded(self.genome.length(window.contig)))
                     self._collect(group, ref, alt, result, True, genes)
+
+    def _clusters(self, changes: Iterable[Change]) -> list[list[Change]]:
+        """The changes that are predicted in one window around them."""
+        return clustered(changes, int(self.length * CLUSTER_FRACTION) if self.options.window == "cluster" else 0)
 
     def _score_around_genes(self, changes: list[Change], collected: dict[Change, _Collected]) -> None:
         by_gene: dict[tuple[str, Gene], list[Change]] = {}
