@@ -1,8 +1,9 @@
-"""Says before a long scoring what it will take: a few alleles of the input are scored on this machine, the rest is arithmetic."""
+"""Says before a long scoring what it will take: a few alleles are scored on this machine, the rest is arithmetic."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +16,16 @@ from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.machine import cores, peak_memory
 from kipoi_borzoi.variants.blocks import concatenate
 from kipoi_borzoi.variants.output import check_format
-from kipoi_borzoi.variants.sizes import MOST_ROWS, Sizes, filled, measure
-from kipoi_borzoi.variants.writers import writer_for
+from kipoi_borzoi.variants.sizes import MOST_ROWS, Content, filled, measure
+from kipoi_borzoi.variants.writers import SUFFIXES, writer_for
 
 if TYPE_CHECKING:
     from kipoi_borzoi.scoring import Scoring
     from kipoi_borzoi.variants.alleles import Allele
-    from kipoi_borzoi.variants.results import AlleleRow, Chunk
+    from kipoi_borzoi.variants.engine import Engine
+    from kipoi_borzoi.variants.results import AlleleRow, Chunk, GeneRow
 
+_MOST_LOOKED_AT = 1024  # alleles whose genes are counted
 _AGAIN = 1.5  # a group that took so many times longer per allele than the quickest is timed again
 
 
@@ -59,7 +62,7 @@ class Request:
             raise InputError(f"variants: {self.variants}, expected 1 or more")
         if not (math.isfinite(self.within_h) and self.within_h > 0):
             raise InputError(f"hours to end within: {self.within_h}, expected a number above 0")
-        writer_for(Path(f"table{self.format}"))
+        writer_for(Path(f"table{self.format}" if self.format in SUFFIXES else self.format))
 
 
 @dataclass(frozen=True)
@@ -170,11 +173,12 @@ class Estimate:
         """What the numbers rest on, in words."""
         timed = sum(one.alleles for one in self.timed)
         return (
-            f"every worker is a machine like this one and as free as it was now: {self.cores} cores (and its GPU, if it has one); "
-            "workers that share cores or a GPU are slower",
-            f"alleles are like the {timed} timed ones, which are spread over the file; those that share a window are timed together",
+            f"every worker is a machine like this one and as free as it was now: {self.cores} cores (and its GPU, if it has "
+            "one); workers that share cores or a GPU are slower",
+            f"alleles are like the {timed} timed ones, which are spread over the file; those that share a window are timed "
+            "together",
             f"{self.alleles - self.scored} alleles are skipped, as large a part as in the file, and cost nothing",
-            f"all {self.networks} networks are measured as they run together" if self.networks > 1 else "one network is measured",
+            f"networks: {self.networks}, measured as they run together" if self.networks > 1 else "one network is measured",
             "start-up is measured with this file: checking a longer one takes longer, and so may files on a slow disk",
             "memory does not grow with the number of alleles; that of a GPU is not in it",
             "the table's size is measured on one with this input's alleles and scores like the timed ones",
@@ -207,7 +211,7 @@ def estimate_scoring(
     KipoiBorzoiError
         No small table can be written to measure it.
     """
-    survey, engine, header = scoring.survey, scoring.engine, scoring.header
+    survey, header = scoring.survey, scoring.header
     check_format(Path(f"OUT{request.format}"), header)
     if not survey.scored:
         reasons = ", ".join(f"{code} {count}" for code, count in survey.skipped.items())
@@ -221,25 +225,43 @@ def estimate_scoring(
     scored, weights = _joined(chunks, timed, len(scoring.table.columns))
 
     def fill(count: int) -> Chunk:
-        rows = [sample.rows[number * len(sample.rows) // count] for number in range(count)]
-        if alleles > survey.total:  # some rows are there twice: they are records of their own
-            rows = [(replace(row, record=number), scorable) for number, (row, scorable) in enumerate(rows)]
-        return filled([row for row, _ in rows], [scorable for _, scorable in rows], scored, weights)
+        found = [_row_and_genes(scoring.engine, allele) for allele in _spread(sample.alleles, count)]
+        rows = [row for row, _ in found]
+        if alleles > survey.total:  # some are there twice: they are records of their own
+            rows = [replace(row, record=number) for number, row in enumerate(rows)]
+        return filled(rows, [genes for _, genes in found], scored, weights)
 
-    sizes = measure(header, request.format, scored, fill, alleles, clock)
-    return _estimate(scoring, request, alleles, sizes, timed, prepare_s, compile_s)
-
-
-def _estimate(
-    scoring: Scoring, request: Request, alleles: int, sizes: Sizes, timed: tuple[Timed, ...], prepare_s: float, compile_s: float
-) -> Estimate:
-    survey, chunk = scoring.survey, scoring.engine.chunk_alleles
-    scored = round(alleles * survey.scored / survey.total)
+    sizes = measure(header, request.format, scored, fill, _content(scoring.engine, sample.alleles, alleles), clock)
     estimate = Estimate(
-        alleles, scored, chunk, request.within_h, prepare_s, compile_s, timed, sizes.writing_s * alleles, peak_memory(),
-        round(sizes.table.at(alleles)), 0, sum(len(group.networks) for group in scoring.engine.groups), cores(),
+        alleles, round(alleles * survey.scored / survey.total), scoring.engine.chunk_alleles, request.within_h, prepare_s,
+        compile_s, timed, sizes.writing_s, peak_memory(), sizes.table, 0,
+        sum(len(group.networks) for group in scoring.engine.groups), cores(),
     )  # fmt: skip
-    return replace(estimate, parts=sizes.parts(alleles, chunk, estimate.per_allele_s * scored / alleles))
+    seconds = estimate.per_allele_s * estimate.scored / alleles
+    return replace(estimate, parts=sizes.parts(alleles, estimate.chunk, seconds))
+
+
+def _spread(items: Sequence, count: int) -> list:
+    """So many items at even distances; with more than there are, some are there twice."""
+    return [items[number * len(items) // count] for number in range(count)]
+
+
+def _row_and_genes(engine: Engine, allele: Allele) -> tuple[AlleleRow, list[GeneRow] | None]:
+    """How an allele will be reported, and its genes; None for one without scores."""
+    if allele.change is None:
+        return allele.row, None
+    genes = engine.gene_rows(allele.change)
+    if not genes and not engine.options.scorers:
+        return replace(allele.row, status="NO_GENE"), None
+    return allele.row, genes
+
+
+def _content(engine: Engine, rows: Sequence[Allele], alleles: int) -> Content:
+    """What a table of so many alleles like these holds."""
+    genes = [_row_and_genes(engine, allele)[1] for allele in _spread(rows, min(len(rows), _MOST_LOOKED_AT))]
+    with_scores = [len(found) for found in genes if found is not None]
+    scale = alleles / len(genes)
+    return Content(alleles, round(scale * len(with_scores)), round(scale * sum(with_scores)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,15 +272,15 @@ class Sample:
     ----------
     groups : sequence of (alleles, int)
         Alleles that are predicted together, and how often they were drawn.
-    rows : sequence of (AlleleRow, bool)
-        Alleles at even distances, with those that are skipped, and whether they can be scored.
+    alleles : sequence of Allele
+        At even distances, with those that are skipped.
     """
 
     groups: Sequence[tuple[Sequence[Allele], int]]
-    rows: Sequence[tuple[AlleleRow, bool]]
+    alleles: Sequence[Allele]
 
 
-def draw(scoring: Scoring, alleles: int, rows: int) -> Sample:
+def draw(scoring: Scoring, alleles: int, others: int) -> Sample:
     """Draw groups of alleles that share predictions, spread over the input, each with a chance in proportion to its size.
 
     So drawn, the mean over groups of the seconds per allele is that over alleles, without the bias of either many small or
@@ -270,8 +292,8 @@ def draw(scoring: Scoring, alleles: int, rows: int) -> Sample:
         At least one of its alleles can be scored.
     alleles : int
         To draw, about: of groups that are large on average, two are drawn where there are.
-    rows : int
-        How many alleles to keep as rows; with more than there are, some are there twice.
+    others : int
+        How many alleles to keep for the size of the table; with more than there are, some are there twice.
     """
     engine, total, can_be_scored = scoring.engine, scoring.survey.total, scoring.survey.scored
     most = min(alleles, can_be_scored)
@@ -279,12 +301,12 @@ def draw(scoring: Scoring, alleles: int, rows: int) -> Sample:
     # the size of groups is known.
     targets = [(2 * number + 1) * can_be_scored // (2 * most) for number in range(most)]
     candidates: list[Sequence[Allele]] = []
-    kept: list[tuple[AlleleRow, bool]] = []
+    kept: list[Allele] = []
     seen = before = squares = 0
     for chunk in engine.batches(scoring.source):
         for allele in chunk:
-            while len(kept) < rows and len(kept) * total // rows == before:
-                kept.append((allele.row, allele.change is not None))
+            while len(kept) < others and len(kept) * total // others == before:
+                kept.append(allele)
             before += 1
         groups = engine.together(chunk)
         group_of = {allele.row.number: group for group in groups for allele in group}
@@ -293,8 +315,7 @@ def draw(scoring: Scoring, alleles: int, rows: int) -> Sample:
             candidates.append(group_of[numbers[targets[len(candidates)] - seen]])
         seen += len(numbers)
         squares += sum(len(group) ** 2 for group in groups)
-    # A group that is drawn has squares / seen alleles on average.
-    count = min(most, max(2, math.ceil(most * seen / squares)))
+    count = _draws(most, seen, squares)
     drawn: dict[int, tuple[Sequence[Allele], int]] = {}
     for number in range(count):
         group = candidates[(2 * number + 1) * most // (2 * count)]
@@ -303,16 +324,27 @@ def draw(scoring: Scoring, alleles: int, rows: int) -> Sample:
     return Sample(list(drawn.values()), kept)
 
 
+def _draws(most: int, alleles: int, squares: int) -> int:
+    """How many groups to draw, for about ``most`` alleles.
+
+    ``alleles`` is the sum over all groups, ``squares`` that of their squares: drawn by its size, a group has
+    ``squares / alleles`` on average.
+    """
+    return min(most, max(2, math.ceil(most * alleles / squares)))
+
+
 def _time(scoring: Scoring, sample: Sample, clock: Callable[[], float]) -> tuple[tuple[Timed, ...], list[Chunk], float]:
     """Seconds and scores of each group, and seconds of compilation.
 
     Programs are compiled where a shape first occurs: at the first group, and at others of another kind. A group that took
     conspicuously long is therefore timed again, and what the first time took longer is compilation.
     """
+    from tqdm import tqdm
+
     timed: list[Timed] = []
     chunks: list[Chunk] = []
     compile_s = 0.0
-    for alleles, weight in sample.groups:
+    for alleles, weight in tqdm(sample.groups, "timing", unit=" groups", disable=None, file=sys.stderr):
         seconds, chunk = _seconds(scoring, alleles, clock)
         if not timed or seconds / len(alleles) > _AGAIN * min(one.per_allele for one in timed):
             again, chunk = _seconds(scoring, alleles, clock)

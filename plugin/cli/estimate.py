@@ -31,7 +31,10 @@ def add_parser(nouns) -> None:
     group.add_argument("--variants", metavar="N", type=int, help="alleles of the run to be (default: those of --vcf)")
     group.add_argument("--within", metavar="HOURS", type=float, default=24.0, help="when it shall have ended (default: 24)")
     group.add_argument(
-        "--out", metavar="OUT", default=".tsv.gz", help="the table to be, or its suffix; nothing is written there (default: %(default)s)"
+        "--out",
+        metavar="OUT",
+        default=".tsv.gz",
+        help="the table to be, or its suffix; nothing is written there (default: %(default)s)",
     )
     add_zoo(group)
     add_what(parser)
@@ -58,14 +61,14 @@ def _estimate(args) -> None:
 
 def _table(estimate, suffix: str) -> list[str]:
     low, high = estimate.range_s
-    groups = len(estimate.timed)
-    timed = sum(one.alleles for one in estimate.timed)
+    groups, timed = len(estimate.timed), sum(one.alleles for one in estimate.timed)
     workers = estimate.workers
+    prepare, compiling = _time(estimate.prepare_s), _time(estimate.compile_s)
     rows = [
         ("alleles", f"{estimate.alleles:,}, of which {estimate.scored:,} can be scored"),
         ("networks", f"{estimate.networks}"),
-        ("start-up", f"{_time(estimate.start_s)} (input and models {_time(estimate.prepare_s)}, compilation {_time(estimate.compile_s)}), of every worker"),
-        ("per allele", f"{_time(estimate.per_allele_s)} ({_time(low)} to {_time(high)} in {groups} group{'s' * (groups > 1)}, {timed} alleles)"),
+        ("start-up", f"{_time(estimate.start_s)} of every worker ({prepare} for input and models, {compiling} to compile)"),
+        ("per allele", f"{_time(estimate.per_allele_s)} ({_time(low)} to {_time(high)}; timed: {timed} alleles in {groups} groups)"),
         ("writing the table", _time(estimate.writing_s)),
         ("one process", _time(estimate.one_process_s)),
         ("peak memory", "not told by this system" if estimate.memory is None else f"{_size(estimate.memory)} of every worker"),
@@ -96,7 +99,7 @@ def _how_to_run(estimate, args, suffix: str) -> list[str]:
         f"to run it with {workers} workers, as jobs (I from 1 to {workers}), then merged:",
         f"  {score} --shard I/{workers} --out part.I.shard",
         f"  kipoi-borzoi merge part.*.shard --out {out}",
-        f"or by Dask, here where there are cores or GPUs for all, else with a .yaml file (docs/cluster.md):",
+        "or by Dask, here where there are cores or GPUs for all, else with a .yaml file (docs/cluster.md):",
         f"  {score} --out {out} --cluster local:{workers}",
     ]
 
@@ -127,7 +130,7 @@ def _time(seconds: float) -> str:
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2g} s"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2g} s"
 
 
 def _size(number: float) -> str:

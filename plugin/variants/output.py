@@ -277,7 +277,7 @@ def _fill_gap(work: WorkFolder, chunks: Iterable[Chunk], first: int, last: int |
                 raise ValueError(f"the chunks go on to allele {place}, asked for were {first} to {last}")
             waiting.append(chunk)
             count += len(chunk.alleles)
-            values += values_of(chunk)
+            values += _values(chunk)
             if count >= PART_ALLELES or values >= PART_VALUES or time.monotonic() - since >= part_seconds:
                 keep()
             bar.update(len(chunk.alleles))
@@ -301,8 +301,7 @@ def _marked(chunks_from: ChunksFrom, first: int, last: int | None) -> Iterator[C
         raise _InChunks from error
 
 
-def values_of(chunk: Chunk) -> int:
-    """How many numbers a chunk holds."""
+def _values(chunk: Chunk) -> int:
     arrays = [getattr(m, name) for m in (*chunk.scores.values(), *chunk.gene_scores.values()) for name in vars(m)]
     return sum(array.size for array in (*arrays, *chunk.profiles.values()) if array is not None)
 
