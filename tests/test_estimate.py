@@ -177,6 +177,17 @@ def test_groups_score_as_their_chunk_does(files, numpy_network):
     assert len(prepared(window="gene", genes="genes.gtf", scores=["SED"]).engine.together(chunk)) == 1
 
 
+@pytest.mark.parametrize(
+    "options", [{"scores": ["SUM", "SED"]}, {"scores": ["SED"], "window": "gene"}], ids=["variant", "gene"]
+)
+def test_genes_are_counted_without_a_prediction_as_they_are_scored(files, numpy_network, monkeypatch, options):
+    scoring = prepared(genes="genes.gtf", **options)
+    scored = [(allele, scoring.score([allele]).genes) for allele in scoring.source]
+    monkeypatch.setattr(NumpyReference, "altered", lambda *_: pytest.fail("nothing is to be predicted"))
+    assert sum(len(genes) for _, genes in scored) > 5
+    assert [tuple(scoring.engine.gene_rows(allele.change)) for allele, _ in scored] == [genes for _, genes in scored]
+
+
 @pytest.fixture
 def parts_seen(monkeypatch):
     """Bytes in OUT.parts when a table is whole."""
@@ -241,6 +252,14 @@ def test_more_variants_than_the_file_has_are_more_of_the_same(files, numpy_netwo
     assert (here.alleles, here.scored, more.alleles, more.scored) == (40, 30, 4000, 3000)
     lines = write(prepared("made.vcf"), "out.tsv") - len("".join(Path("out.tsv").read_text().splitlines(True)[:2]))
     assert here.table < more.table and more.table - here.table == pytest.approx(99 * lines, rel=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".vcf.gz"])
+def test_the_size_for_more_variants_is_that_of_a_file_with_as_many(files, numpy_network, suffix):
+    few = estimate_scoring(prepared(made_vcf(range(3000, 50000, 800))), Request(format=suffix, variants=590))
+    many = prepared(made_vcf([start + by for start in range(3000, 50000, 800) for by in range(0, 100, 10)]))
+    assert few.alleles == many.survey.total == 590
+    assert few.table == pytest.approx(write(many, f"out{suffix}"), rel=0.06)
 
 
 def test_fewer_alleles_than_asked_for_are_all_timed(files, numpy_network):

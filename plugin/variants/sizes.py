@@ -177,8 +177,8 @@ def measure(
     fill : callable
         Gives a chunk of so many alleles of the table to be, at most `MOST_ROWS`.
     whole : Content
-        Of the table to be. Where that is small, it is written in full; else one block of it and two, and what the second
-        block adds is added for the rest, in proportion to the numbers in it.
+        Of the table to be. Of a small one half and all is written, else one block and two; what the second adds is added
+        for the rest, in proportion to the numbers in it.
     clock : callable
         Seconds.
 
@@ -218,7 +218,7 @@ def measure(
     part = Line.through(*zip(map(in_part, contents), (small_part, large_part), strict=True))
     in_whole = in_part(whole) / whole.alleles
     return Sizes(
-        table=large_table if large == whole.alleles else round(table.at(in_table(whole))),
+        table=round(table.at(in_table(whole))),
         part=Line(part.fixed, part.slope * in_whole),
         run=len(json.dumps({"header": header.to_json()})),
         writing_s=seconds * in_table(whole) / in_table(contents[1]),
