@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -227,8 +228,8 @@ def estimate_scoring(
     def fill(count: int) -> Chunk:
         found = [_row_and_genes(scoring.engine, allele) for allele in _spread(sample.alleles, count)]
         rows = [row for row, _ in found]
-        if alleles > survey.total:  # some are there twice: they are records of their own
-            rows = [replace(row, record=number) for number, row in enumerate(rows)]
+        if alleles > survey.total:
+            rows = _apart(rows)
         return filled(rows, [genes for _, genes in found], scored, weights)
 
     sizes = measure(header, request.format, scored, fill, _content(scoring.engine, sample.alleles, alleles), clock)
@@ -244,6 +245,19 @@ def estimate_scoring(
 def _spread(items: Sequence, count: int) -> list:
     """So many items at even distances; with more than there are, some are there twice."""
     return [items[number * len(items) // count] for number in range(count)]
+
+
+def _apart(rows: Sequence[AlleleRow]) -> list[AlleleRow]:
+    """Rows of which some are there several times: as records of their own, at places before the next one."""
+    placed: list[AlleleRow] = []
+    for _, group in groupby(rows, key=lambda row: row.number):
+        copies = list(group)
+        row, following = copies[0], rows[min(len(placed) + len(copies), len(rows) - 1)]
+        room = following.pos - row.pos if following.chrom == row.chrom and following.pos > row.pos else len(copies)
+        placed += [
+            replace(row, pos=row.pos + room * copy // len(copies), record=len(placed) + copy) for copy in range(len(copies))
+        ]
+    return placed
 
 
 def _row_and_genes(engine: Engine, allele: Allele) -> tuple[AlleleRow, list[GeneRow] | None]:
