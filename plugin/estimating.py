@@ -176,8 +176,8 @@ class Estimate:
         return (
             f"every worker is a machine like this one and as free as it was now: {self.cores} cores (and its GPU, if it has "
             "one); workers that share cores or a GPU are slower",
-            f"alleles are like the {timed} timed ones, which are spread over the file, and lie as near to one another; those that "
-            "share a window are timed together",
+            f"alleles are like the {timed} timed ones, which are spread over the file, and lie as near to one another; those "
+            "that share a window are timed together",
             f"{self.alleles - self.scored} alleles are skipped, as large a part as in the file, and cost nothing",
             f"networks: {self.networks}, measured as they run together" if self.networks > 1 else "one network is measured",
             "start-up is measured with this file: checking a longer one takes longer, and so may files on a slow disk",

@@ -68,7 +68,10 @@ def _table(estimate, suffix: str) -> list[str]:
         ("alleles", f"{estimate.alleles:,}, of which {estimate.scored:,} can be scored"),
         ("networks", f"{estimate.networks}"),
         ("start-up", f"{_time(estimate.start_s)} of every worker ({prepare} for input and models, {compiling} to compile)"),
-        ("per allele", f"{_time(estimate.per_allele_s)} ({_time(low)} to {_time(high)}; timed: {timed} alleles in {groups} groups)"),
+        (
+            "per allele",
+            f"{_time(estimate.per_allele_s)} ({_time(low)} to {_time(high)}; timed: {timed} alleles in {groups} groups)",
+        ),
         ("writing the table", _time(estimate.writing_s)),
         ("one process", _time(estimate.one_process_s)),
         ("peak memory", "not told by this system" if estimate.memory is None else f"{_size(estimate.memory)} of every worker"),
