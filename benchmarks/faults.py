@@ -36,6 +36,7 @@ def jobs(folder: Path, url: str, points: dict, few: dict) -> dict:
     """By name: the job, and how its outputs' names begin."""
     scores = {f"score {suffix}": (cases.scoring_job, [suffix], points, f"out{suffix}") for suffix in (".tsv", ".tsv.gz", ".h5", ".parquet", ".vcf.gz")}
     others = {
+        "background": (cases.background_job, [], points, "out.h5"),
         "data build": (cases.build_job, [], points, "store/store.h5"),
         "zoo import": (cases.import_job, [], points, "zoo/base/"),
         "zoo publish": (cases.publish_job, [], points, "zoo/tuned/"),

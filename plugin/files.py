@@ -96,6 +96,24 @@ def atomic_write(path: str | os.PathLike, apart: bool = False) -> Iterator[Path]
         _remove(temporary)
 
 
+@contextlib.contextmanager
+def temporary_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A folder beside ``path`` that is removed after the block; after a kill, by the next `sweep_temporaries`.
+
+    Raises
+    ------
+    OSError
+        When the directory is missing, read-only or full.
+    """
+    folder = create_temporary(path)
+    try:
+        folder.unlink()
+        folder.mkdir()
+        yield folder
+    finally:
+        _remove(folder)
+
+
 def commit(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
     """Flush ``temporary`` to disk, rename it to ``path`` (same filesystem) and flush the directory."""
     with open(temporary, "rb+") as handle:

@@ -8,7 +8,9 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.dataloaders.gtf import read_gtf
 from kipoi_borzoi.dataloaders.vcf import VcfReader
 from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.files import temporary_folder
 from kipoi_borzoi.genome import Interval
 from kipoi_borzoi.provenance import describe_file, describe_model, loaded_models
 from kipoi_borzoi.variants.alleles import (
@@ -348,6 +351,9 @@ def write_background(
 ) -> Summary:
     """Write the distribution of each score per track over common variants, or over simulated ones near genes.
 
+    While it runs, finished scores are kept in the folder ``OUT.parts``; a run that was killed goes on from there. See
+    `kipoi_borzoi.variants.output.write_scores`.
+
     Parameters
     ----------
     models, fasta, **options
@@ -361,9 +367,9 @@ def write_background(
     seed : int
         Of the draw.
     force : bool
-        Replace ``out`` if it exists.
+        Replace ``out`` if it exists, and throw away another run's ``OUT.parts``.
     client : distributed.Client, optional
-        Workers to score on; the simulated variants are then written beside ``out`` for them.
+        Workers to score on.
 
     Returns
     -------
@@ -375,26 +381,43 @@ def write_background(
         See `prepare_scoring`; or nothing could be scored, or ``out`` cannot be written.
     """
     from kipoi_borzoi.variants.background import build_background
+    from kipoi_borzoi.variants.header import Header, Summary, describe_scorers
+    from kipoi_borzoi.variants.output import by_parts, check_place, explained
+    from kipoi_borzoi.variants.parts import WorkFolder
     from kipoi_borzoi.variants.simulate import simulated_snvs, write_snvs
 
     if (vcf is None) == (simulate is None):
         raise InputError("a background is made of the variants of a VCF or of simulated ones: give one of vcf and simulate")
-    if Path(out).exists() and not force:
-        raise InputError(f"{out}: exists; give --force to replace it, or another name")
-    with tempfile.TemporaryDirectory(dir=None if client is None else Path(out).absolute().parent) as folder:
+    out = Path(out)
+    files = [fasta, vcf, *(options.get(name) for name in ("genes", "polya", "contrasts", "regions", "background"))]
+    check_place(out, [path for path in files if isinstance(path, (str, os.PathLike))], force)
+    with ExitStack() as stack:
         if vcf is None:
             if options.get("genes") is None:
                 raise InputError("simulated variants lie near genes: give an annotation (genes)")
             reader = FastaReader(fasta)
             genes = [Interval(gene.chrom, gene.start, gene.end) for gene in read_gtf(options["genes"])]
-            vcf = Path(folder, f"simulated_{simulate}_seed_{seed}.vcf")
-            write_snvs(vcf, reader, simulated_snvs(reader, genes, simulate, seed))
+            variants = simulated_snvs(reader, genes, simulate, seed)
+            with explained(out):
+                folder = stack.enter_context(temporary_folder(out))  # where a cluster's workers find it as well
+                vcf = folder / f"simulated_{simulate}_seed_{seed}.vcf"
+                write_snvs(vcf, reader, variants)
         scoring = prepare_scoring(models, vcf, fasta, **options)
+        columns, of_alleles, of_genes = scoring.table.columns, scoring.scorers, scoring.gene_scorers
+        if not scoring.survey.scored:
+            raise InputError(f"{out}: no background: {Summary.of(scoring.survey.skipped)}")
         provenance = {**scoring.background_provenance, "variants": scoring.provenance["files"]}
-        return build_background(
-            scoring.chunks() if client is None else scoring.chunks_on(client), out, scoring.table.columns, scoring.scorers, scoring.gene_scorers, provenance,
-            scoring.background_key, force,
-        )  # fmt: skip
+
+        def make(work: WorkFolder) -> Summary:
+            return build_background(
+                work.chunks(), out, columns, of_alleles, of_genes, provenance, scoring.background_key, force,
+                lambda temporary, statuses: work.finish(temporary, dict(statuses)),
+            )  # fmt: skip
+
+        header = Header(columns, describe_scorers(of_alleles), describe_scorers(of_genes), dict(scoring.provenance))
+        total = scoring.survey.total
+        work = WorkFolder(out, header, scoring.key, (0, total), total, fresh=force)
+        return by_parts(work, scoring.chunks if client is None else partial(scoring.chunks_on, client), make, force)
 
 
 def draw_variant(

@@ -17,16 +17,21 @@ from kipoi_borzoi.variants import members
 N_VARIANTS = 60
 
 
-def score(arguments: list[str]) -> int:
-    """The command, with a network in NumPy in the place of the model, and a part of the table written for each chunk."""
+def score(arguments: list[str], verb: str = "score") -> int:
+    """The command, with a network in NumPy in the place of the model, and a part of the output kept for each chunk."""
     from kipoi_borzoi.variants import output
 
     members.Reference = NumpyReference
     scoring.loaded_models = lambda models, zoo: {models[0]: numpy_model()}
     scoring.describe_model = lambda name, model: {"name": name}
-    write = output.write_scores
-    output.write_scores = lambda *args, **options: write(*args, part_seconds=0, **options)
-    return main(["score", *arguments])
+    by_parts = output.by_parts
+    output.by_parts = lambda work, chunks_from, make, force, *rest: by_parts(work, chunks_from, make, force, part_seconds=0)
+    return main([verb, *arguments])
+
+
+def background(arguments: list[str]) -> int:
+    """As `score`."""
+    return score(arguments, "background")
 
 
 def finetune(arguments: list[str]) -> int:
@@ -63,6 +68,16 @@ def scoring_job(folder: Path, suffix: str, **points) -> Job:
     write_vcf(template / "in.vcf", records)
     arguments = ["--model", "m", "--vcf", "in.vcf", "--fasta", "genome.fa", "--scores", "SUM,logD2", "--out", f"out{suffix}"]
     return Job("fault_cases:score", arguments, str(template), str(folder / "work"), imports=["h5py", "pandas", "pyarrow", "pysam"], **points)
+
+
+def background_job(folder: Path, **points) -> Job:
+    """Simulated variants near a gene."""
+    template = folder / "template"
+    template.mkdir(parents=True)
+    small_genome(template / "genome.fa")
+    (template / "genes.gtf").write_text('chr1\tx\texon\t501\t900\t.\t+\t.\tgene_id "g";\n')
+    arguments = ["--model", "m", "--simulate", str(N_VARIANTS), "--genes", "genes.gtf", "--fasta", "genome.fa", "--scores", "SUM,logSED", "--out", "out.h5"]
+    return Job("fault_cases:background", arguments, str(template), str(folder / "work"), imports=["h5py"], **points)
 
 
 def build_job(folder: Path, **points) -> Job:

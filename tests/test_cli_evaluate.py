@@ -5,47 +5,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from zoo_parts import make_parts
+from evaluation_cases import NAMES, make_zoo_and_store
 
 from kipoi_borzoi.cli import main
 from kipoi_borzoi.cli.evaluate import base_name
-from kipoi_borzoi.genome import Interval
-from kipoi_borzoi.tracks import read_tracks
-from kipoi_borzoi.training.store import Layout, StoreWriter
-from kipoi_borzoi.zoo import zoo_import
-
-NAMES = ["a.control+", "a.control-", "a.treated+", "a.treated-", "b+", "b-"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a zoo (lab/m: 512 bp, 28 bins of 16 bp) and a store of six windows."""
+    """A folder with a zoo and a store."""
     folder = tmp_path_factory.mktemp("evaluate")
-    params = {
-        "model": {
-            "seq_length": 512, "activation": "gelu", "norm_type": "batch", "bn_momentum": 0.9,
-            "trunk": [
-                {"name": "conv_dna", "filters": 6, "kernel_size": 7, "norm_type": None, "activation": "linear", "pool_size": 4},
-                {"name": "res_tower", "filters_init": 6, "filters_mult": 1.0, "kernel_size": 3, "num_convs": 1, "repeat": 2},
-                {"name": "Cropping1D", "cropping": 2},
-            ],
-            "head_human": {"name": "final", "units": 6, "activation": "softplus"},
-        }
-    }  # fmt: skip
-    parts = make_parts(folder / "parts", params)
-    lines = ["\tidentifier\tfile\tclip\tclip_soft\tscale\tsum_stat\tstrand_pair\tdescription"]
-    lines += [f"{i}\t{name}\tnone\t384\t64\t1.0\tsum_sqrt\t{i + 1 - 2 * (i % 2)}\tRNA" for i, name in enumerate(NAMES)]
-    parts["targets"].write_text("\n".join(lines) + "\n")
-    (folder / "zoo").mkdir()
-    zoo_import("lab/m", **parts, zoo=folder / "zoo")
-    random = np.random.default_rng(0)
-    intervals = tuple(Interval("chr1", 512 * i, 512 * i + 512) for i in range(6))
-    layout = Layout(
-        read_tracks(parts["targets"]), "new", 512, 32, 16, intervals, ("train", "test", "test", "test", "valid", "test")
-    )
-    with StoreWriter(folder / "store", layout) as writer:
-        for _ in intervals:
-            writer.append(random.integers(0, 4, 512).astype(np.uint8), random.gamma(1, 2, (28, 6)))
+    make_zoo_and_store(folder)
     return folder
 
 
@@ -83,16 +53,6 @@ def test_a_model_of_the_zoo_is_compared_with_the_store(place, tmp_path, monkeypa
     predicted = load_model("lab/m", zoo=place / "zoo").predict_on_batch(x).reshape(-1, 6)
     expected = [np.corrcoef(measured[:, track], predicted[:, track])[0, 1] for track in range(6)]
     np.testing.assert_allclose(table["pearson"], expected, atol=2e-5)  # written with six digits
-
-
-def test_windows_predicted_by_workers_give_the_same_figures(place, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'kipoi-borzoi[dask]'")
-    monkeypatch.chdir(tmp_path)
-    for out, more in (("one", []), ("many", ["--cluster", "local:2"])):
-        assert main(command(place, out, "--no-pictures", "--rc", *more)) == 0
-    one, many = (pd.read_csv(f"{out}/tracks.tsv", sep="\t") for out in ("one", "many"))
-    # workers have fewer threads, and so add in another order; written with six digits
-    pd.testing.assert_frame_equal(one, many, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,34 @@ def test_a_background_gives_quantiles_to_runs_of_the_same_options(files, capsys,
     assert "simulated variants lie near genes" in capsys.readouterr().err
 
 
+def test_a_background_goes_on_where_it_was_interrupted(files, capsys, numpy_network, monkeypatch):
+    from kipoi_borzoi.variants.engine import Engine
+
+    command = ["background", "--model", MODEL, "--fasta", "genome.fa.gz", "--scores", "SUM", "--genes", "genes.gtf", "--simulate", "60", "--out"]
+    assert main([*command, "undisturbed.h5"]) == 0
+    score, scored = Engine.score, []
+
+    def counted(self, alleles):
+        scored.append(len(alleles))
+        if sum(scored) > 40:
+            raise KeyboardInterrupt
+        return score(self, alleles)
+
+    monkeypatch.setattr(Engine, "score", counted)
+    assert main([*command, "b.h5"]) != 0
+    assert Path("b.h5.parts").is_dir() and not Path("b.h5").exists()
+    capsys.readouterr()
+    assert main([*command, "b.h5", "--seed", "1"]) == 1
+    assert "b.h5.parts holds the beginning of another run: files.vcf.name" in capsys.readouterr().err
+    kept = sum(scored) - scored[-1]
+    scored[:] = []
+    assert main([*command, "b.h5"]) == 0
+    assert 0 < kept and sum(scored) == 60 - kept
+    assert Path("b.h5").read_bytes() == Path("undisturbed.h5").read_bytes() and not Path("b.h5.parts").exists()
+    assert main([*command[:-1], "--force", "--out", "genome.fa.gz"]) == 1
+    assert "genome.fa.gz: is an input as well" in capsys.readouterr().err
+
+
 def test_a_variant_is_drawn_where_it_lies(files, capsys, numpy_network, monkeypatch):
     base = FastaReader("genome.fa.gz").fetch(Interval("demo1", 60000, 60001))
     other = "CGTA"["ACGT".index(base)]

@@ -1,20 +1,28 @@
 """Work shared between Dask workers: the same files as one process writes, whatever becomes of the workers."""
 
+import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_cases import CROP, make_inputs
+from data_cases import make_inputs
+from evaluation_cases import make_zoo_and_store
+from variant_cases import write_vcf
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'kipoi-borzoi[dask]'")
 
 from kipoi_borzoi.cli import main
 from kipoi_borzoi.cluster.connect import Local, Queue, Scheduler, connect, parse_where, visible_gpus
 from kipoi_borzoi.cluster.run import Plan, check_same, plan_for, results
+from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.errors import InputError, KipoiBorzoiError
+from kipoi_borzoi.genome import Interval
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "model_zoo/BorzoiDemo/base/example"
 
@@ -129,6 +137,77 @@ def test_scores_on_a_cluster_are_those_of_one_process(run):
     assert one == many and same(".tsv")
 
 
+# The command, which keeps every chunk at once: there is not the time to wait for 30 s of them.
+KEEPING = """
+import functools, sys
+from kipoi_borzoi.cli import main
+from kipoi_borzoi.variants import output
+output.write_scores = functools.partial(output.write_scores, part_seconds=0)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def children_of(process):
+    """Numbers of the Python processes that a process has started and that live, workers of a local cluster among them."""
+    found = set()
+    for task in Path(f"/proc/{process}/task").iterdir():
+        found |= set(map(int, (task / "children").read_text().split()))
+    return {one for one in found if lives(one) and b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()}
+
+
+def lives(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, what, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc")
+def test_a_killed_worker_and_a_killed_command_leave_no_trace_in_the_table(lab, tmp_path):
+    rng = np.random.default_rng(0)
+    contig = FastaReader(EXAMPLE / "genome.fa.gz").fetch(Interval("demo1", 1000, 97000)).upper()
+    places = sorted(rng.choice(len(contig), 480, replace=False).tolist())
+    records = [("demo1", 1001 + place, ".", contig[place], "CGTA"["ACGT".index(contig[place])]) for place in places]
+    write_vcf(tmp_path / "in.vcf", records)
+    # As many threads as a worker of local:2 gets, so that sums are added in the same order.
+    threads = {"TF_NUM_INTRAOP_THREADS": str(max(1, os.cpu_count() // 2)), "TF_NUM_INTEROP_THREADS": "1"}
+    words = ["score", "--model", "lab/m", "--zoo", lab / "zoo", "--vcf", "in.vcf", "--fasta", EXAMPLE / "genome.fa.gz"]
+
+    def start(out, *more):
+        command = [sys.executable, "-c", KEEPING, *map(str, words), "--out", out, *more]
+        return subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **threads}, stderr=subprocess.PIPE, text=True)
+
+    def parts():
+        return len(list(tmp_path.glob("many.parquet.parts/part-*")))
+
+    undisturbed, first = start("one.parquet"), start("many.parquet", "--cluster", "local:2")
+    wait_for(lambda: parts() >= 4 or first.poll() is not None, "the first parts")
+    workers = children_of(first.pid)
+    assert len(workers) == 2
+    os.kill(min(workers), signal.SIGKILL)
+    kept = parts()
+    wait_for(lambda: parts() >= kept + 8 and len(children_of(first.pid) - {min(workers)}) == 2, "parts after a worker's end")
+    workers |= children_of(first.pid)
+    first.kill()
+    first.wait()
+    kept = parts()
+    assert 12 <= kept < 60 and not (tmp_path / "many.parquet").exists()  # of 480 / 8: it was in the middle
+    wait_for(lambda: not any(map(lives, workers)), "the end of the killed command's workers", 20)
+    first.stderr.close()
+    again = start("many.parquet", "--cluster", "local:2")
+    for process in (undisturbed, again):
+        assert process.wait(timeout=240) == 0, process.stderr.read()
+    assert (tmp_path / "many.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+    assert not (tmp_path / "many.parquet.parts").exists()
+
+
 def test_attributions_on_a_cluster_are_those_of_one_process(run):
     Path("ids.txt").write_text("\n".join(line.split('"')[1] for line in (EXAMPLE / "genes.gtf").read_text().splitlines()[:12]) + "\n")
     run("attribute", "--model", "BorzoiDemo/unseen1", "--genes", EXAMPLE / "genes.gtf", "--gene-ids", "ids.txt", *INPUT, out=".h5")
@@ -146,32 +225,58 @@ def test_attributions_on_a_cluster_are_those_of_one_process(run):
                 np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-6 * max(1.0, float(np.abs(mine).max(initial=0))), err_msg=name)
 
 
-def test_a_background_of_a_cluster_is_that_of_one_process(run):
-    lines = (EXAMPLE / "variants.vcf").read_text().splitlines()
-    Path("variants.vcf").write_text("\n".join(lines[:30]) + "\n")
-    one, many = run("background", "--model", "BorzoiDemo/base", "--vcf", "variants.vcf", "--genes", EXAMPLE / "genes.gtf", *INPUT, out=".h5")
-    assert one == many and same(".h5")
-
-
-def test_a_store_built_on_a_cluster_is_that_of_one_process(run, tmp_path):
-    targets, fasta, sequences = make_inputs(tmp_path / "inputs").arguments
-    build = ["data", "build", "--targets", targets, "--fasta", fasta, "--sequences", sequences, "--crop-bp", CROP]
-    run(*build, out="store")
+def test_a_store_built_on_a_cluster_is_that_of_one_process(run):
+    make_inputs(Path("in"))
+    sources = ["--targets", "in/targets.txt", "--fasta", "in/genome.fa", "--sequences", "in/sequences.bed", "--blacklist", "in/black.bed"]
+    one, many = run("data", "build", *sources, "--crop-bp", "128", "--clip-extremes", "--quiet", out="store")
+    assert json.loads(one)["key"] == json.loads(many)["key"]
     assert Path("onestore/store.h5").read_bytes() == Path("manystore/store.h5").read_bytes()
-    assert {path.name for path in Path("onestore").iterdir()} == {path.name for path in Path("manystore").iterdir()}
+    assert [path.name for path in Path("manystore").iterdir()] == ["store.h5"]  # parts, locks and temporaries are gone
 
 
-def test_bad_coverage_on_a_worker_is_named_as_in_one_process(client, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    targets, fasta, sequences = make_inputs(tmp_path / "inputs").arguments
-    (tmp_path / "inputs" / "dnase.bw").write_bytes(b"no BigWig")
-    build = ["data", "build", "--targets", targets, "--fasta", fasta, "--sequences", sequences, "--crop-bp", CROP, "--quiet"]
-    told = []
-    for out, more in (("one", []), ("many", ["--cluster", client.scheduler.address])):
-        assert main([*map(str, build), "--out", out, *more]) == 1
-        told.append(capsys.readouterr().err.strip().splitlines()[-1])
-        assert not Path(out, "store.h5").exists()
-    assert told[0] == told[1] and "dnase.bw" in told[0]
+def test_a_broken_coverage_file_on_a_cluster_is_the_error_of_one_process(run, client, capsys):
+    """Found only while it is read, which workers do."""
+    make_inputs(Path("in"))
+    content = bytearray(Path("in/rna_plus.bw").read_bytes())
+    content[len(content) // 4 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 4)
+    Path("in/rna_plus.bw").write_bytes(content)
+    sources = ["--targets", "in/targets.txt", "--fasta", "in/genome.fa", "--sequences", "in/sequences.bed", "--crop-bp", "128", "--quiet"]
+    said = []
+    for extra in ([], ["--cluster", client.scheduler.address]):
+        assert main(["data", "build", *sources, "--out", "store", *extra]) == 1
+        said.append([line for line in capsys.readouterr().err.splitlines() if "error:" in line])
+    assert said[0] == said[1] and len(said[0]) == 1 and "rna_plus.bw" in said[0][0], said
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A folder with a zoo whose model is small, and a store."""
+    folder = tmp_path_factory.mktemp("lab")
+    make_zoo_and_store(folder)
+    return folder
+
+
+def test_an_evaluation_on_a_cluster_is_that_of_one_process(run, lab):
+    genes = [("g1", 600, 700, "+"), ("g2", 1100, 1160, "-"), ("g3", 1600, 1700, "+")]
+    gtf = [f'chr1\tx\texon\t{start + 1}\t{end}\t.\t{strand}\t.\tgene_id "{name}";\n' for name, start, end, strand in genes]
+    Path("genes.gtf").write_text("".join(gtf))
+    what = ["--genes", "genes.gtf", "--contrast", "treated-control", "--batch-size", "3", "--rc", "--no-pictures"]
+    run("evaluate", "--model", "lab/m", "--zoo", lab / "zoo", "--data", lab / "store", *what, out="folder")
+    names = sorted(path.name for path in Path("onefolder").iterdir())
+    assert "tracks.tsv" in names and "gene_changes.tsv" in names
+    assert names == sorted(path.name for path in Path("manyfolder").iterdir())
+    for name in names:
+        assert Path("onefolder", name).read_bytes() == Path("manyfolder", name).read_bytes(), name
+
+
+@pytest.mark.parametrize("source", [["--simulate", "24", "--genes", EXAMPLE / "genes.gtf"], ["--vcf", "variants.vcf"]])
+def test_a_background_on_a_cluster_is_that_of_one_process(run, lab, source):
+    lines = (EXAMPLE / "variants.vcf").read_text().splitlines()
+    Path("variants.vcf").write_text("\n".join(lines[:24]) + "\n")
+    one, many = run("background", "--model", "lab/m", "--zoo", lab / "zoo", "--fasta", EXAMPLE / "genome.fa.gz", *source, out=".h5")
+    assert one == many and int(re.match(r"\d+ alleles: (\d+) scored", one)[1]) > 10
+    assert same(".h5")
+    assert sorted(path.name for path in Path().iterdir() if path.suffix != ".vcf") == ["many.h5", "one.h5"]
 
 
 def test_a_worker_that_sees_another_genome_says_so():

@@ -9,7 +9,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from fault_cases import build_job, download_job, import_job, publish_job, scoring_job
+from fault_cases import background_job, build_job, download_job, import_job, publish_job, scoring_job
 from http_server import Page, serve
 from kill_points import content, results
 
@@ -55,6 +55,11 @@ def check(job, made, old=None):
 
 def test_scoring(tmp_path):
     trials = check(scoring_job(tmp_path, ".h5", **POINTS), "out.h5")
+    assert any(name.startswith("out.h5.parts/part-") for trial in trials for name in trial["after"])
+
+
+def test_collecting_a_background(tmp_path):
+    trials = check(background_job(tmp_path, **POINTS), "out.h5")
     assert any(name.startswith("out.h5.parts/part-") for trial in trials for name in trial["after"])
 
 

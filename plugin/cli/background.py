@@ -28,7 +28,7 @@ def add_parser(nouns) -> None:
     source.add_argument("--vcf", metavar="IN", help="common variants: VCF, VCF.gz or BCF")
     source.add_argument("--simulate", metavar="N", type=int, help="draw N single-base variants within 10 kb of --genes")
     parser.add_argument("--seed", type=int, default=0, help="of --simulate (default: %(default)s)")
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument("--force", action="store_true", help="replace an existing file, and an unfinished run of other input or options")
     add_cluster(parser)
     add_zoo(parser)
     add_what(parser)

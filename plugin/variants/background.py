@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,12 +153,12 @@ def build_background(
     provenance: Mapping,
     key: str,
     force: bool = False,
+    note: Callable[[Path, Mapping[str, int]], None] = lambda temporary, statuses: None,
 ) -> Summary:
     """Write the background that the scores of ``chunks`` make.
 
     Scores wait in unnamed temporary files beside the output (4 bytes each), so that memory does not grow
-    with their number. To resume or divide the scoring of a large background, write it with
-    `kipoi_borzoi.variants.output.write_scores` to a ``.shard`` and give the chunks of that.
+    with their number. To be able to resume, give the chunks of `kipoi_borzoi.variants.output.by_parts`.
 
     Parameters
     ----------
@@ -171,6 +171,8 @@ def build_background(
         SHA-256 over what decides a score; `load_background` refuses another one.
     force : bool
         Replace ``out`` if it exists.
+    note : callable
+        Called with the whole file, just before it gets its name, and how many alleles have which status.
 
     Raises
     ------
@@ -199,6 +201,7 @@ def build_background(
                 raise InputError(f"{out}: no background: {Summary.of(statuses)}")
             with atomic_write(out) as temporary:
                 _write(temporary, files, known, columns, provenance, key, statuses)
+                note(temporary, statuses)
     except OSError as error:
         raise KipoiBorzoiError(f"{out}: cannot be written ({error.strerror or error})") from error
     return Summary.of(statuses)

@@ -112,15 +112,44 @@ def write_scores(
     )  # fmt: skip
     check_output(out, header, inputs, shard, force)
     span = shards.bounds(n_alleles, shard, align)
-    with _explained(out):
-        with WorkFolder(out, header, key, span, n_alleles, shard, fresh=force) as work:
+    work = WorkFolder(out, header, key, span, n_alleles, shard, fresh=force)
+    return by_parts(work, chunks_from, lambda work: _finish(work, out), force, progress, part_seconds)
+
+
+def by_parts(
+    work: WorkFolder,
+    chunks_from: ChunksFrom,
+    make: Callable[[WorkFolder], Summary],
+    force: bool = False,
+    progress: bool | None = None,
+    part_seconds: float = 30.0,
+) -> Summary:
+    """Bring the scores of a run into its work folder, as far as they are not there yet, and make its output of them.
+
+    Parameters
+    ----------
+    work : WorkFolder
+        Not entered yet.
+    chunks_from, force, progress, part_seconds
+        See `write_scores`.
+    make : callable
+        Writes the output of the parts; it calls ``work.finish`` just before that gets its name.
+
+    Raises
+    ------
+    KipoiBorzoiError
+        See `write_scores`.
+    """
+    out = work.out
+    with explained(out):
+        with work:
+            sweep_temporaries(out.parent)
             done = work.finished()
             if done is None:
-                _refuse_existing(out, force)  # the folder may be older than the table
-                sweep_temporaries(out.parent)
+                refuse_existing(out, force)  # the folder may be older than the output
                 work.verify()
                 _fill(work, chunks_from, progress, part_seconds)
-                done = _finish(work, out)
+                done = make(work)
             work.clear()
     return done
 
@@ -151,7 +180,7 @@ def merge_shards(
     header = readers[0].header
     check_output(out, header, paths, force=force)
     writer_for(out)  # not a shard
-    _refuse_existing(out, force)
+    refuse_existing(out, force)
     total = sum(reader.alleles for reader in readers)
 
     def chunks() -> Iterator[Chunk]:
@@ -163,7 +192,7 @@ def merge_shards(
         survey.add(chunk)
     if survey.alleles != total:
         raise InputError(f"the shards hold {survey.alleles} alleles, but say {total}")
-    with _explained(out):
+    with explained(out):
         sweep_temporaries(out.parent)
         temporaries = write_table(out, header, survey, _counted(chunks(), 0, total, progress, "writing"))
         _publish(temporaries)
@@ -186,13 +215,7 @@ def check_name(
         When a package is missing that the format needs.
     """
     out = Path(out)
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: its folder {out.parent} does not exist; make it first")
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder; give the name of a file")
-    for path in inputs:
-        if out.exists() and os.path.exists(path) and os.path.samefile(out, path):
-            raise InputError(f"{out}: is an input as well; write to another file")
+    check_place(out, inputs, force)
     if not out.name.endswith(shards.SUFFIX):
         if shard[1] > 1:
             raise InputError(
@@ -200,8 +223,26 @@ def check_name(
                 "a table in any format of all of them"
             )
         writer_for(out)
+
+
+def check_place(out: str | os.PathLike, inputs: Sequence[str | os.PathLike] = (), force: bool = False) -> None:
+    """The part of `check_name` that does not depend on the format.
+
+    Raises
+    ------
+    InputError
+        When the folder is missing, ``out`` is an input, or it exists and ``force`` is not given.
+    """
+    out = Path(out)
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: its folder {out.parent} does not exist; make it first")
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; give the name of a file")
+    for path in inputs:
+        if out.exists() and os.path.exists(path) and os.path.samefile(out, path):
+            raise InputError(f"{out}: is an input as well; write to another file")
     if not work_folder(out).exists():
-        _refuse_existing(out, force)
+        refuse_existing(out, force)
 
 
 def check_output(
@@ -240,7 +281,14 @@ def check_format(out: Path, header: Header) -> None:
         raise InputError(f"{out}: {' and '.join(header.profiles)} are coverage by bin, which only .h5 can hold")
 
 
-def _refuse_existing(out: Path, force: bool) -> None:
+def refuse_existing(out: Path, force: bool) -> None:
+    """Refuse an output that is there.
+
+    Raises
+    ------
+    InputError
+        It exists, and ``force`` is not given.
+    """
     if out.exists() and not force:
         raise InputError(f"{out}: exists; give --force to replace it, or another name")
 
@@ -389,8 +437,8 @@ def _counted(chunks: Iterable[Chunk], done: int, total: int, progress: bool | No
 
 
 @contextlib.contextmanager
-def _explained(out: Path) -> Iterator[None]:
-    """Turn an error of the operating system, in writing, into one that says what to do."""
+def explained(out: Path) -> Iterator[None]:
+    """Turn an error of the operating system, in writing ``out``, into one that says what to do."""
     try:
         yield
     except _InChunks as error:
