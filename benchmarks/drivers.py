@@ -10,7 +10,8 @@ For every contrast of SIM/truth/contrasts.tsv whose tracks the models have:
   driver's sites of changed genes against stretches as long that overlap no site of any factor, by the absolute sum of
   contributions. Rank, sign and p-values of the driver among all factors' motifs.
 - null contrasts (replicates of one condition): changed genes are those whose measured coverage differs most between the
-  replicates, as a table of differential expression would have it. The smallest p-values.
+  replicates, as a table of differential expression would have it. The smallest p-values. Only genes of --null-folds, which the
+  models were not trained on, and whose noise they cannot have learned ("all" for all genes).
 
 With --methods, also the AUROC and the seconds of other methods, in a few genes of the first real contrast and near their
 starts, all on the same stretches:
@@ -155,6 +156,7 @@ def main() -> None:
     parser.add_argument("--max-genes", type=int, default=100)
     parser.add_argument("--nulls", type=int, default=6, help="null contrasts at most")
     parser.add_argument("--folds", nargs="*", help="only genes of these folds (default: all)")
+    parser.add_argument("--null-folds", nargs="+", default=["test", "valid"], help="of null contrasts (default: %(default)s)")
     parser.add_argument("--methods", nargs="+", default=[], help="compare these methods of attribution as well")
     parser.add_argument("--method-genes", type=int, default=6)
     parser.add_argument("--method-span", type=int, default=400)
@@ -166,6 +168,7 @@ def main() -> None:
     models = {name: load_model(name, zoo=args.zoo) for name in args.model}
     known = {track for model in models.values() for track in model.tracks.identifiers}
     folds = set(args.folds) if args.folds else None
+    null_folds = None if args.null_folds == ["all"] else set(args.null_folds)
     files = [args.sim / "genome.fa.gz", args.sim / "genes.gtf", args.sim / "truth" / "contrasts.tsv"]
     aurocs, firsts, nulls = [], [], []
     print(f"{'contrast':44}{'driver':>10}{'change':>8}{'AUROC':>8}{'first':>10}{'sign':>5}{'p':>9}{'adjusted':>10}")
@@ -176,7 +179,7 @@ def main() -> None:
                 continue
             table, out = Path(name, f"{number}.tsv"), Path(name, f"{number}.drivers.tsv")
             if null:
-                truth.write_measured_changes(table, contrast, folds)
+                truth.write_measured_changes(table, contrast, null_folds)
             else:
                 truth.write_true_changes(table, contrast["contrast"], folds)
             found = find_drivers(

@@ -11,8 +11,8 @@ from kipoi_borzoi._version import __version__ as __version__
 
 _SUBMODULES = frozenset(
     [
-        "adapters", "attributing", "cluster", "dataloaders", "demo", "drivers", "errors", "evaluation", "genome", "inference", "interpret",
-        "kipoi_compat", "kipoi_tools", "model", "model_group", "motif_discovery", "motif_editing", "network", "provenance",
+        "adapters", "attributing", "cluster", "dataloaders", "demo", "drivers", "errors", "estimating", "evaluation", "genome", "inference",
+        "interpret", "kipoi_compat", "kipoi_tools", "model", "model_group", "motif_discovery", "motif_editing", "network", "provenance",
         "scoring", "sequence", "simulation", "tracks", "training", "variants", "veff2", "zoo",
     ]  # fmt: skip
 )

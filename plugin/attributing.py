@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -20,13 +19,12 @@ from kipoi_borzoi.dataloaders.bed import read_bed
 from kipoi_borzoi.dataloaders.fasta import FastaReader
 from kipoi_borzoi.dataloaders.gtf import Gene, read_gtf
 from kipoi_borzoi.dataloaders.text import read_lines
-from kipoi_borzoi.errors import InputError, KipoiBorzoiError
-from kipoi_borzoi.files import commit, create_temporary, sweep_temporaries
+from kipoi_borzoi.errors import InputError
+from kipoi_borzoi.files import sweep_temporaries
 from kipoi_borzoi.genome import Interval
-from kipoi_borzoi.interpret.attribution_file import AttributionFile, write_attributions
 from kipoi_borzoi.interpret.contrasts import names_models, read_contrast
-from kipoi_borzoi.interpret.exports import write_bigwig, write_modisco
 from kipoi_borzoi.interpret.methods import Method, explain, predictions
+from kipoi_borzoi.interpret.outputs import Summary, check_out, explained_errors, publish
 from kipoi_borzoi.interpret.parts import Explained, WorkFolder
 from kipoi_borzoi.interpret.passes import make_passes
 from kipoi_borzoi.interpret.quantity import PSEUDOCOUNT, check_pseudocount
@@ -41,27 +39,6 @@ DEFAULT_SPAN = {"ism": 200, "shuffle": 2000}
 """bp around the start of transcription, or a region's centre, that mutagenesis explains unless said otherwise."""
 
 logger = logging.getLogger("kipoi_borzoi")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What became of the targets.
-
-    Attributes
-    ----------
-    explained : int
-    skipped : dict of str to int
-        By the reason's code.
-    """
-
-    explained: int
-    skipped: Mapping[str, int]
-
-    def __str__(self) -> str:
-        total = sum(self.skipped.values())
-        reasons = ", ".join(f"{code} {count}" for code, count in sorted(self.skipped.items()))
-        targets = self.explained + total
-        return f"{targets} target{'s' * (targets != 1)}: {self.explained} explained, {total} skipped{f' ({reasons})' * bool(total)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,7 +327,9 @@ def write_explained(
                 logger.info("%s: going on: %d of %d targets are done", out, last - first - len(missing), last - first)
             for number, result in _run(explaining, missing, progress, client):
                 work.add(number, result)
-            summary = _publish(out, explaining, _results(work, first, last), provenance, bigwig, npz)
+            summary = publish(
+                out, explaining.length, _results(work, first, last), provenance, explaining.genome.fasta.contigs, bigwig, npz
+            )
             work.clear()
     return summary
 
@@ -358,42 +337,6 @@ def write_explained(
 def _results(work: WorkFolder, first: int, last: int) -> Iterator[Explained | Skipped]:
     for number in range(first, last):
         yield work.result(number)
-
-
-def outputs_beside(out: Path) -> dict[str, Path]:
-    """The files that may be written beside an attribution file, by what they are."""
-    stem = out.name.removesuffix(".h5")
-    return {
-        "bigwig": out.with_name(f"{stem}.bw"),
-        "sequences": out.with_name(f"{stem}.sequences.npz"),
-        "scores": out.with_name(f"{stem}.scores.npz"),
-    }
-
-
-def _publish(out: Path, explaining: Explaining, results, provenance, bigwig: bool, npz: bool) -> Summary:
-    """Write all files under temporary names, and give them their own, the attribution file last."""
-    temporary = create_temporary(out)
-    waiting = [(temporary, out)]
-    try:
-        write_attributions(temporary, explaining.length, results, provenance)
-        with AttributionFile(temporary) as written:
-            summary = Summary(len(written), dict(Counter(one.code for one in written.skipped)))
-            beside = outputs_beside(out)
-            for path in beside.values():
-                path.unlink(missing_ok=True)  # of an earlier run: they would not belong to the new file
-            if bigwig and len(written):
-                waiting.insert(0, (create_temporary(beside["bigwig"]), beside["bigwig"]))
-                write_bigwig(waiting[0][0], written, explaining.genome.fasta.contigs)
-            if npz and len(written) and explaining.method.is_hypothetical:
-                waiting = [(create_temporary(beside[name]), beside[name]) for name in ("sequences", "scores")] + waiting
-                write_modisco(waiting[0][0], waiting[1][0], written)
-        for file, path in waiting:
-            commit(file, path)
-    except BaseException:
-        for file, _ in waiting:
-            file.unlink(missing_ok=True)
-        raise
-    return summary
 
 
 def _run(explaining: Explaining, numbers, progress: bool | None, client=None) -> Iterator[tuple[int, Explained | Skipped]]:
@@ -487,43 +430,3 @@ def _given(fasta, options: Mapping) -> list:
     """The input files among the arguments of `prepare_explaining`."""
     names = ("genes", "gene_ids", "regions", "relative_to", "contrast")
     return [one for one in (fasta, *(options.get(name) for name in names)) if isinstance(one, (str, os.PathLike))]
-
-
-def check_out(out: str | os.PathLike, inputs: Sequence[str | os.PathLike], force: bool) -> None:
-    """Refuse an attribution file that could not be written before anything is computed.
-
-    Raises
-    ------
-    InputError
-        Another suffix, no such folder, a file that exists, or is an input.
-    """
-    out = Path(out)
-    if out.suffix != ".h5":
-        raise InputError(f"{out}: attributions are written as .h5 (BigWig and npz files beside it); give --out NAME.h5")
-    for path in [out, *outputs_beside(out).values()]:
-        check_file(path, inputs, force)
-
-
-def check_file(path: Path, inputs: Sequence[str | os.PathLike], force: bool) -> None:
-    """Refuse an output that could not be written, exists (unless ``force``) or is an input."""
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: its folder {path.parent} does not exist; make it first")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give the name of a file")
-    for given in inputs:
-        if path.exists() and os.path.exists(given) and os.path.samefile(path, given):
-            raise InputError(f"{path}: is an input as well; write to another file")
-    if path.exists() and not force:
-        raise InputError(f"{path}: exists; give --force to replace it, or another name")
-
-
-@contextlib.contextmanager
-def explained_errors(out: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise KipoiBorzoiError(
-            f"{out}: cannot be written ({error.strerror or error}); no incomplete file is left under that name. Free space, or mend "
-            f"its permissions, and run the same command again: what was done is kept, where it could be, in {out.name}.parts"
-        ) from error

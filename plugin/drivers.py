@@ -13,14 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kipoi_borzoi.attributing import (
-    Explaining,
-    check_file,
-    check_out,
-    explained_errors,
-    prepare_explaining,
-    write_explained,
-)
+from kipoi_borzoi.attributing import Explaining, prepare_explaining, write_explained
 from kipoi_borzoi.dataloaders.gtf import Gene, read_gtf
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.files import atomic_write
@@ -28,11 +21,12 @@ from kipoi_borzoi.interpret.attribution_file import AttributionFile
 from kipoi_borzoi.interpret.de_genes import DifferentialGenes, read_de_genes
 from kipoi_borzoi.interpret.knockout import Place, knock_out
 from kipoi_borzoi.interpret.methods import Method
+from kipoi_borzoi.interpret.outputs import check_file, check_out, explained_errors
 from kipoi_borzoi.interpret.pictures import MotifRow, check_picture, draw_motifs, draw_stretch
 from kipoi_borzoi.interpret.portrait import marks_of, stretch_of
 from kipoi_borzoi.interpret.pwm import HIT_P_VALUE, Hit, Motif, find_hits, read_meme
 from kipoi_borzoi.interpret.ranking import MIN_GENES, PERMUTATIONS, Driver, hit_contribution, rank_drivers, score_motifs
-from kipoi_borzoi.interpret.targets import Target, genes_by_name
+from kipoi_borzoi.interpret.targets import Target, genes_by_name, genes_within
 from kipoi_borzoi.provenance import describe_file, loaded_models
 
 SPAN = 16_384
@@ -95,6 +89,7 @@ def find_drivers(
     change_column: str | None = None,
     adjusted_column: str | None = None,
     max_genes: int = 100,
+    within: str | os.PathLike | None = None,
     span: int | None = None,
     p_value: float = HIT_P_VALUE,
     permutations: int = PERMUTATIONS,
@@ -127,6 +122,8 @@ def find_drivers(
         Which genes count as changed; see `DifferentialGenes.direction`.
     max_genes : int
         Changed genes to explain at most (those that changed most), and unchanged ones (drawn by ``seed``).
+    within : path, optional
+        BED file: only genes in its stretches, such as the windows that the model was not trained on.
     span : int, optional
         bp around the start of transcription; `SPAN` or the window by default.
     p_value : float
@@ -145,12 +142,13 @@ def find_drivers(
     KipoiBorzoiError
         Inputs that cannot be used; too few genes that changed, or did not.
     """
-    out, inputs = Path(out), [fasta, genes, contrast, de_genes, motifs]
+    out, inputs = Path(out), [fasta, genes, contrast, de_genes, motifs, *([] if within is None else [within])]
     attributions = _check_outputs(out, inputs, pictures, force)
     known = read_meme(motifs)
     table = read_de_genes(de_genes, change_column, adjusted_column)
     annotation = read_gtf(genes)
-    chosen = _chosen(table, annotation, min_change, max_adjusted, max_genes, seed, str(de_genes), str(genes))
+    inside = None if within is None else genes_within(annotation, within)
+    chosen = _chosen(table, annotation, inside, min_change, max_adjusted, max_genes, seed, str(de_genes), str(genes))
     loaded = loaded_models(models, zoo)
     span = min(SPAN, *(model.config.seq_length for model in loaded.values())) if span is None else span
     gene_ids = [gene.gene_id for gene in chosen]
@@ -163,7 +161,7 @@ def find_drivers(
         scores, counts = _scored(known, context.codes, context.contributions, p_value, progress)
         ranked = rank_drivers([motif.name for motif in known], scores, counts, context.directions, permutations, seed)
         knock = _knock_outs(context, ranked[:test], test_genes, seed, progress)
-        provenance = _provenance(explaining, de_genes, motifs, min_change, max_adjusted, p_value, permutations, seed)
+        provenance = _provenance(explaining, de_genes, motifs, within, min_change, max_adjusted, p_value, permutations, seed)
         changed = int((context.directions != 0).sum())
         found = Drivers(ranked, context.motifs, knock, changed, len(context.directions) - changed, [out, attributions])
         with explained_errors(out):
@@ -217,6 +215,7 @@ class _Context:
 def _chosen(
     table: DifferentialGenes,
     annotation: Sequence[Gene],
+    inside: set[Gene] | None,
     min_change,
     max_adjusted,
     max_genes,
@@ -243,6 +242,9 @@ def _chosen(
             "%s: %d of %d genes are not in %s, or several there have the name, and are left out (first: %s)",
             de_path, int((~known).sum()), len(known), gtf_path, first,
         )  # fmt: skip
+    if inside is not None:
+        known &= np.array([by_name[name][0] in inside if found else False for name, found in zip(table.genes, known, strict=True)])
+        logger.info("%s: %d of %d genes are where they are wanted", de_path, int(known.sum()), len(known))
     if table.untested:
         logger.info("%s: %d genes have no change or no p-value (NA) and are left out", de_path, table.untested)
     changed, steady = np.flatnonzero(known & (direction != 0)), np.flatnonzero(known & unchanged)
@@ -250,7 +252,7 @@ def _chosen(
         raise InputError(
             f"{de_path}: {len(changed)} changed genes (by {min_change:g} or more in log2"
             f"{'' if table.adjusted is None else f', adjusted p {max_adjusted:g} or less'}) and {len(steady)} unchanged ones (by less than "
-            f"{min_change / 2:g}) are in the annotation; at least {MIN_GENES} of each are needed"
+            f"{min_change / 2:g}) are in the annotation{'' if inside is None else ' and where they are wanted (within)'}; at least {MIN_GENES} of each are needed"
         )
     changed = changed[np.argsort(-np.abs(table.change[changed]), kind="stable")][:max_genes]
     steady = np.sort(np.random.default_rng(seed).permutation(steady)[:max_genes])
@@ -335,10 +337,11 @@ def _knock_outs(context: _Context, ranked: Sequence[Driver], genes: int, seed: i
     return {name: KnockOut(float(np.mean(values)), len(values)) for name, values in effects.items()}
 
 
-def _provenance(explaining, de_genes, motifs, min_change, max_adjusted, p_value, permutations, seed) -> dict:
+def _provenance(explaining, de_genes, motifs, within, min_change, max_adjusted, p_value, permutations, seed) -> dict:
+    files = {"de_genes": de_genes, "motifs": motifs, "within": within}
     return {
         "attributions": explaining.provenance,
-        "files": {"de_genes": describe_file(de_genes), "motifs": describe_file(motifs)},
+        "files": {role: describe_file(path) for role, path in files.items() if path is not None},
         "options": {
             "min_change": min_change, "max_adjusted": max_adjusted, "p_value": p_value, "permutations": permutations, "seed": seed,
         },

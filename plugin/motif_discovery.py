@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kipoi_borzoi.attributing import Explaining, check_file, explained_errors
+from kipoi_borzoi.attributing import Explaining
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.files import atomic_write
 from kipoi_borzoi.interpret.attribution_file import AttributionFile
 from kipoi_borzoi.interpret.discovery import MIN_SEQLETS, Pattern, check_installed, discover
 from kipoi_borzoi.interpret.knockout import Place, insert, knock_out
+from kipoi_borzoi.interpret.outputs import check_file, explained_errors
 from kipoi_borzoi.interpret.pictures import MotifRow, check_picture, draw_motifs
 from kipoi_borzoi.interpret.pwm import Motif, closest, read_meme, write_meme
 from kipoi_borzoi.interpret.targets import Target

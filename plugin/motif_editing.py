@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kipoi_borzoi.attributing import Explaining, check_file, explained_errors, prepare_explaining
+from kipoi_borzoi.attributing import Explaining, prepare_explaining
 from kipoi_borzoi.dataloaders.bed import read_bed
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.files import atomic_write
 from kipoi_borzoi.genome import Interval
 from kipoi_borzoi.interpret.knockout import Place, insert, knock_out
+from kipoi_borzoi.interpret.outputs import check_file, explained_errors
 from kipoi_borzoi.interpret.pwm import HIT_P_VALUE, Motif, read_meme
 from kipoi_borzoi.interpret.quantity import Quantity
 from kipoi_borzoi.interpret.targets import Target

@@ -37,6 +37,7 @@ from kipoi_borzoi.variants.alleles import (
 )
 from kipoi_borzoi.variants.columns import Contrast, Table, make_table, read_contrasts
 from kipoi_borzoi.variants.genes import EXON_BINS, GeneSet
+from kipoi_borzoi.variants.header import Header, describe_scorers
 from kipoi_borzoi.variants.options import Options
 from kipoi_borzoi.variants.polyadenylation import read_sites
 from kipoi_borzoi.variants.results import Chunk
@@ -115,6 +116,14 @@ class Scoring:
         genome = self.source.genome
         names = {name: genome.resolve(name) for name in self.source.vcf.contigs} or {name: name for name in genome.fasta.contigs}
         return {name: genome.length(contig) for name, contig in names.items() if contig is not None}
+
+    @property
+    def header(self) -> Header:
+        """What a table of these scores says of itself."""
+        return Header(
+            tuple(self.table.columns), describe_scorers(self.scorers), describe_scorers(self.gene_scorers), dict(self.provenance),
+            self.profiles, self.contigs,
+        )  # fmt: skip
 
     @property
     def key(self) -> str:
@@ -201,16 +210,12 @@ def score_variants(
     --------
     >>> table = score_variants("Borzoi/human/rep0", "my.vcf.gz", "hg38.fa", tracks=["RNA:liver"])  # doctest: +SKIP
     """
-    from kipoi_borzoi.variants.header import Header, describe_scorers
     from kipoi_borzoi.variants.tidy import to_frame
 
     scoring = prepare_scoring(models, vcf, fasta, **options)
     if scoring.profiles:
         raise InputError("REF and ALT do not fit a tidy table; use prepare_scoring(...).chunks(), or write an .h5 file")
-    header = Header(
-        scoring.table.columns, describe_scorers(scoring.scorers), describe_scorers(scoring.gene_scorers), scoring.provenance
-    )
-    return to_frame(scoring.chunks(), header)
+    return to_frame(scoring.chunks(), scoring.header)
 
 
 def prepare_scoring(

@@ -552,7 +552,7 @@ def _make_attributions(folder: Path) -> list[Path]:
         one = Attribution(np.eye(4, dtype=bool)[np.arange(60) % 4], values, np.full(60, np.nan, np.float32), 1.0, float("nan"), 1)
         results.append(Explained(name, name.lower(), "chr1", 500, 560, "+", (0, 60), one))
     provenance = {"models": [], "quantity": {"contrast": None}, "method": {}}
-    write_attributions(folder / "a.h5", 60, [*results, Skipped("G3", "NO_EXON", "far")], provenance)
+    write_attributions(folder / "a.h5", 60, [*results, Skipped("G3", "NO_EXON", "far")], provenance, {"chr1": 1000})
     return [folder / "a.h5"]
 
 

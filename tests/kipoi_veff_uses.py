@@ -108,6 +108,15 @@ def use_keep_contig_names_whole(folder):
     return (folder / "windows.bed").read_text().splitlines()
 
 
+def use_keep_windows_at_a_contigs_start(folder):
+    from kipoi_veff.utils.io import BedWriter
+
+    with BedWriter(str(folder / "windows.bed")) as writer:
+        for pos in (1, 4, 5, 300):  # as kipoi_veff does for SNVs, windows of 8 bp
+            writer.append_interval("chr1", pos - 3, pos + 4, "id")
+    return [[int(value) for value in line.split("\t")[1:3]] for line in (folder / "windows.bed").read_text().splitlines()]
+
+
 def use_find_regions_with_or_without_chr(folder):
     from kipoi_veff import mutation_map
     from pybedtools import BedTool
@@ -213,7 +222,7 @@ def report_runs(folder):
     def predict(sequence):
         return model.predict_on_batch(one_hot_by_letter(sequence)[np.newaxis])[0]
 
-    places = [("chr1", 1500), ("chr1", 1800), ("chr1", 2990), ("scaffold_c", 300)]
+    places = [("chr1", 1500), ("chr1", 1800), ("chr1", 2990), ("scaffold_c", 30)]
     records = [[chrom, pos, f"v{pos}", *letters(chrom, pos), ".", ".", "AC=1;DB"] for chrom, pos in places]
     ref = contigs["chr1"][1599].upper()
     several = ["chr1", 1600, "several", ref, ",".join(base for base in "ACGT" if base != ref), ".", ".", "AC=1,2,3"]

@@ -185,6 +185,25 @@ def test_shards_together_are_the_whole(case, tmp_path):
         AttributionFile([paths[0], tmp_path / "other.h5"])
 
 
+def test_merged_shards_are_the_whole_byte_by_byte(case, tmp_path, capsys):
+    case.run(tmp_path / "whole.h5")
+    paths = [str(tmp_path / f"part.{number}.h5") for number in (3, 1, 2)]
+    for path in paths:
+        case.run(path, shard=(int(path[-4]), 3))
+    assert cli.main(["merge", *paths, "--out", str(tmp_path / "merged.h5")]) == 0
+    assert "4 explained" in capsys.readouterr().out
+    for suffix in ("h5", "bw", "sequences.npz", "scores.npz"):
+        assert (tmp_path / f"merged.{suffix}").read_bytes() == (tmp_path / f"whole.{suffix}").read_bytes(), suffix
+    assert cli.main(["merge", *paths[1:], "--out", str(tmp_path / "less.h5")]) == 1
+    assert "of 3 shards 1 are missing: 3/3" in capsys.readouterr().err
+    assert cli.main(["merge", *paths, "--out", str(tmp_path / "merged.h5")]) == 1
+    assert "exists; give --force" in capsys.readouterr().err
+    case.run(tmp_path / "half.h5", shard=(1, 2))
+    assert cli.main(["merge", paths[1], str(tmp_path / "half.h5"), "--out", str(tmp_path / "less.h5")]) == 1
+    assert "is shard 1 of 2" in capsys.readouterr().err
+    assert not list(tmp_path.glob("less*"))
+
+
 def test_spans_lie_around_the_start_of_transcription(case):
     forward, reverse = case.run(gene_ids=["G2", "G3"], span=100)
     assert (forward.start + 50, forward.end - 50) == (400 * 2 + 260,) * 2

@@ -218,7 +218,7 @@ def test_attributions_on_a_cluster_are_those_of_one_process(run):
         one.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         assert names
         for name in names:
-            mine, theirs = one[name][()], many[name][()]
+            mine, theirs = np.asarray(one[name][()]), np.asarray(many[name][()])
             if mine.dtype.kind != "f":
                 np.testing.assert_array_equal(mine, theirs, err_msg=name)
             else:  # sums of a worker with fewer threads are added in another order: rounding of float32, 6e-8 of the terms

@@ -9,6 +9,7 @@ import pytest
 from explain_cases import MOTIF, planted_genome, planted_model
 
 from kipoi_borzoi import cli, find_drivers
+from kipoi_borzoi.dataloaders.gtf import read_gtf
 from kipoi_borzoi.drivers import COLUMNS
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.interpret.attribution_file import AttributionFile
@@ -137,6 +138,25 @@ def test_genes_of_another_annotation_are_refused(case, tmp_path):
         InputError, match=r"none of its 2 genes \(such as ENSG1\) is in .*genes.gtf \(with genes such as G0\)"
     ):
         find_drivers({"m": planted_model()}, *files, tmp_path / "d.tsv")
+
+
+def test_genes_may_be_limited_to_stretches(case, tmp_path):
+    genes = read_gtf(case.folder / "genes.gtf")
+    wanted = [gene for gene in genes if 4 <= int(gene.gene_id[1:]) < 20]
+    # two stretches that touch are one: each gene is cut by a border
+    lines = [f"{gene.chrom}\t{a}\t{b}" for gene in wanted for a, b in ((gene.start, gene.start + 9), (gene.start + 9, gene.end))]
+    (tmp_path / "held.bed").write_text("\n".join(lines) + "\n")
+    found = case.run(tmp_path / "d.tsv", test=0, within=tmp_path / "held.bed")
+    assert (found.changed, found.unchanged) == (8, 8)
+    with AttributionFile(found.files[1]) as file:
+        assert sorted(file.names) == sorted(gene.gene_id for gene in wanted)
+    assert read(tmp_path / "d.tsv")[0]["files"]["within"]["sha256"]
+    (tmp_path / "held.bed").write_text("\n".join(lines[:6]) + "\n")
+    with pytest.raises(InputError, match="3 changed genes .* 0 unchanged ones .* where they are wanted"):
+        case.run(tmp_path / "less.tsv", test=0, within=tmp_path / "held.bed")
+    (tmp_path / "held.bed").write_text("other\t0\t100\n")
+    with pytest.raises(InputError, match="none of the 24 genes lies in its stretches, which are on other; the first gene is on c1"):
+        case.run(tmp_path / "less.tsv", test=0, within=tmp_path / "held.bed")
 
 
 def test_the_command(case, tmp_path, capsys, monkeypatch):

@@ -15,7 +15,7 @@ FOLDERS = {"kipoi_borzoi": "plugin", "kipoi_borzoi.dataloaders": "dataloaders", 
 # it imports the first three levels, and is imported from the scorers' level on.
 LEVELS = [
     {"_version", "errors"},
-    {"genome", "files", "sealed", "work_folder", "target_table", "kipoi_compat"},
+    {"genome", "files", "sealed", "work_folder", "target_table", "kipoi_compat", "machine"},
     {"sequence", "tracks"},
     {"network"},
     {"adapters"},
@@ -24,7 +24,7 @@ LEVELS = [
     {"model", "model_group", "zoo"},
     {"provenance", "cluster"},
     {"demo", "simulation", "scoring", "attributing", "kipoi_tools"},
-    {"veff2", "drivers", "motif_discovery", "motif_editing"},
+    {"estimating", "veff2", "drivers", "motif_discovery", "motif_editing"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -72,6 +72,10 @@ EXPECTED = {
         ["chr1\t10\t20\tid", "chr7\t10\t20\tid", "chrscaffold_\t10\t20\tid"],
         ["chr1\t10\t20\tid", "chr7\t10\t20\tid", "chrscaffold_c\t10\t20\tid"],
     ),
+    "keep_windows_at_a_contigs_start": (
+        [[-3, 5], [0, 8], [1, 9], [296, 304]],
+        [[0, 2], [0, 8], [1, 9], [296, 304]],  # the same middles
+    ),
     "find_regions_with_or_without_chr": ([[], []], [["scaffold\t10\t20"], [0]]),
     "start_windows_of_regions_at_the_region": ([["99", "110"], ["109", "120"]], [["100", "110"], ["110", "120"]]),
     "predict_alleles_of_our_models_together": (
@@ -164,7 +168,7 @@ class TestRuns:
         diff = np.array(found["scores"]["diff"])
         assert [row[:3] for row in found["vcf"]] == [
             ["chr1", "1500", "v1500"], ["chr1", "1600", "several"], ["chr1", "1800", "v1800"],
-            ["chr1", "2990", "v2990"], ["scaffold_c", "300", "v300"],
+            ["chr1", "2990", "v2990"], ["scaffold_c", "30", "v30"],
         ]  # fmt: skip
         for row, values in zip(found["vcf"], diff, strict=True):
             written = row[5]["KV:borzoi:lab/mine/sum:DIFF"].split("|")

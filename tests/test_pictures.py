@@ -125,7 +125,7 @@ def attributions(tmp_path):
             Explained(name, f"name{number}", "chr1", 5000 * number - 100, 5000 * number + 300, "+", (0, 400), one)
         )
     provenance = {"models": [], "quantity": {"contrast": None}, "method": {}}
-    write_attributions(path, 400, [*results, Skipped("G3", "NO_EXON", "far")], provenance)
+    write_attributions(path, 400, [*results, Skipped("G3", "NO_EXON", "far")], provenance, {})
     return path
 
 

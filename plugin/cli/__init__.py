@@ -13,8 +13,8 @@ from kipoi_borzoi.errors import KipoiBorzoiError
 
 # One module per noun, each with `add_parser(nouns)`. They import what they run only when they run it.
 _NOUNS = (
-    "adapter", "attribute", "background", "data", "demo", "doctor", "drivers", "edit", "evaluate", "finetune", "interpret",
-    "logo", "merge", "motifs", "plot", "score", "scorers", "simulate", "veff", "veff2", "zoo",
+    "adapter", "attribute", "background", "data", "demo", "doctor", "drivers", "edit", "estimate", "evaluate", "finetune",
+    "interpret", "logo", "merge", "motifs", "plot", "score", "scorers", "simulate", "veff", "veff2", "zoo",
 )  # fmt: skip
 
 _EXAMPLES = """\

@@ -63,6 +63,11 @@ def add_parser(nouns) -> None:
         default=100,
         help="explain at most N changed and N unchanged genes (default: %(default)s)",
     )
+    genes.add_argument(
+        "--within", metavar="BED",
+        help="only genes in these stretches, such as the windows of folds that the model was not trained on: it may have learned"
+        " the noise of the others",
+    )  # fmt: skip
     how = parser.add_argument_group("how to rank")
     how.add_argument(
         "--hit-p-value",
@@ -97,7 +102,7 @@ def _drivers(args) -> int:
     found = find_drivers(
         args.model, args.fasta, args.genes, options.pop("contrast"), args.de_genes, args.motifs, args.out,
         min_change=args.min_change, max_adjusted=args.max_adjusted, change_column=args.change_column,
-        adjusted_column=args.adjusted_column, max_genes=args.max_genes, span=args.span, p_value=args.hit_p_value,
+        adjusted_column=args.adjusted_column, max_genes=args.max_genes, within=args.within, span=args.span, p_value=args.hit_p_value,
         permutations=args.permutations, seed=args.seed, test=args.test, test_genes=args.test_genes,
         pictures=None if args.pictures == "none" else f".{args.pictures}", force=args.force, **options,
     )  # fmt: skip

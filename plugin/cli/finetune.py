@@ -1,7 +1,7 @@
 """`kipoi-borzoi finetune`: train an adapter, or a whole network, on a store."""
 
-import json
 import os
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -107,7 +107,21 @@ def _run(args) -> None:
         summary = train_base(base.config, store, args.out, config, base)
     else:
         summary = finetune(base, store, args.out, config)
-    print(json.dumps(summary))
+    print(_in_words(summary))
+    if args.from_scratch or args.save_base:
+        print(f"{args.out}/base is a network of its own: kipoi-borzoi zoo import --help")
+    else:
+        print(f"{args.out}/adapter is ready: kipoi-borzoi zoo publish {args.out}/adapter NAME")
+
+
+def _in_words(summary: Mapping) -> str:
+    """What the run's ``summary.json`` says of its end."""
+    return (
+        f"epoch {summary['best_epoch']} of {summary['epochs']} was the best: validation loss {summary['valid_loss']:.4f}, "
+        f"r {summary['valid_r']:.4f}, R2 {summary['valid_r2']:.4f}\n"
+        f"{summary['trainable']:,} of {summary['total']:,} weights trained on {summary['tracks']} tracks, "
+        f"{summary['steps']:,} steps in {summary['seconds']:.0f} s"
+    )
 
 
 def _has_train(params: str | None) -> bool:

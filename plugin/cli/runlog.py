@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kipoi_borzoi._version import __version__
 from kipoi_borzoi.errors import InputError, KipoiBorzoiError
+from kipoi_borzoi.machine import peak_memory
 
 LOGGER = logging.getLogger("kipoi_borzoi")
 PACKAGES = ("numpy", "h5py", "keras", "tensorflow", "jax", "torch", "pandas", "pyarrow", "pysam", "pyBigWig", "kipoi", "kipoiseq")
@@ -93,7 +94,7 @@ class RunLog(logging.Handler):
             told = {"type": type(error).__name__, "message": str(error), "is_fault_of_the_program": fault}
             told["traceback"] = traceback.format_exception(error)
         seconds = round(time.monotonic() - self.begun, 3)
-        self._write({"event": "end", "status": status, "error": told, "seconds": seconds, "warnings": self.warnings, "peak_memory_bytes": _peak_memory()})
+        self._write({"event": "end", "status": status, "error": told, "seconds": seconds, "warnings": self.warnings, "peak_memory_bytes": peak_memory()})
         if self.file is not None:
             self.file.close()
 
@@ -159,12 +160,3 @@ def _files(arguments: dict) -> list[Path]:
             if name not in _NO_INPUTS and isinstance(text, (str, Path)) and os.path.isfile(text):
                 found[Path(text)] = None
     return list(found)
-
-
-def _peak_memory() -> int | None:
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -152,6 +152,8 @@ def visible_gpus() -> list[str]:
 def _queue(where: Queue, text: str):
     module = _require("dask_jobqueue", "dask")
     options = {"processes": 1, **where.options}
+    # As for local workers. The batch system bounds a job's memory; a worker that Dask has paused would not go on.
+    options["worker_extra_args"] = [*options.get("worker_extra_args", []), "--memory-limit", "0"]
     try:
         cluster = getattr(module, QUEUES[where.system])(**options)
     except (TypeError, ValueError) as error:

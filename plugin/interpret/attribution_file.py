@@ -4,7 +4,7 @@ Datasets, one row per explained target, in their order: ``name, label, chrom, st
 window_start, window_end`` (0-based, half-open); ``value, value_sd, members``; ``sequence`` (n, length) uint8: 0 to 3 for
 A, C, G, T, 4 for others; ``contributions`` (n, length): what the observed base contributes; ``sd``: its standard
 deviation over the ensemble, NaN without one; ``hypothetical`` (n, length, 4): what each base would. Skipped targets:
-``skipped/name, code, detail``. Attributes: ``format``, ``provenance`` (JSON).
+``skipped/name, code, detail``. ``contigs`` (JSON): lengths of the genome's, bp. Attributes: ``format``, ``provenance`` (JSON).
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ _CHUNK = 1 << 16
 
 
 def write_attributions(
-    path: str | os.PathLike, length: int, results: Iterable[Explained | Skipped], provenance: Mapping
+    path: str | os.PathLike,
+    length: int,
+    results: Iterable[Explained | Skipped],
+    provenance: Mapping,
+    contigs: Mapping[str, int],
 ) -> None:
     """Write an attribution file, one target at a time.
 
@@ -43,6 +47,8 @@ def write_attributions(
     results : iterable of Explained or Skipped
     provenance : dict
         What JSON can hold.
+    contigs : dict of str to int
+        Lengths in bp of the contigs of the genome.
     """
     rows: list[Explained] = []
     skipped: list[Skipped] = []
@@ -81,6 +87,7 @@ def write_attributions(
         file.create_dataset("value_sd", data=np.array([row.attribution.value_sd for row in rows], np.float64))
         for name in ("name", "code", "detail"):
             _write_texts(file, f"skipped/{name}", [getattr(one, name) for one in skipped])
+        file.create_dataset("contigs", data=json.dumps(dict(contigs)))
         file.attrs["format"] = FORMAT
         file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
 
@@ -111,8 +118,12 @@ class AttributionFile:
     values : (n,) float64
     length : int
         bp of every row.
+    contigs : dict of str to int
+        Lengths of the genome's, of the first file.
     provenance : dict
         Of the first file.
+    provenances : list of dict
+        Of all files.
     skipped : list of Skipped
 
     Raises
@@ -153,7 +164,8 @@ class AttributionFile:
                 raise InputError(
                     f"{self.paths[number]} and {self.paths[shards.index(shard)]} hold the same targets: give each file once"
                 )
-        self.provenance = provenances[0]
+        self.provenance, self.provenances = provenances[0], provenances
+        self.contigs: dict[str, int] = json.loads(self._files[0]["contigs"][()])
         texts = {name: [text for file in self._files for text in file[name].asstr()[:]] for name in _TEXTS}
         self.names, self.labels, self.chroms, self.strands = (texts[name] for name in _TEXTS)
         self.starts, self.ends = (np.concatenate([file[name][:] for file in self._files]) for name in ("start", "end"))
@@ -194,6 +206,21 @@ class AttributionFile:
     def hypothetical(self, row: int) -> np.ndarray:
         """What each base would contribute, (length, 4) float32."""
         return self._get(row, "hypothetical")
+
+    def result(self, row: int) -> Explained:
+        """A row as it was given to `write_attributions`."""
+        file, place = self._place[row]
+        with damage_named(file.filename, _REMEDY):
+            found = {name: file[name][place] for name in ("start", "end", "window_start", "window_end", "value", "value_sd", "members")}
+        bases = self.sequence(row)
+        attribution = Attribution(
+            bases[:, None] == np.arange(4), self.hypothetical(row), self.sd(row),
+            float(found["value"]), float(found["value_sd"]), int(found["members"]),
+        )  # fmt: skip
+        return Explained(
+            self.names[row], self.labels[row], self.chroms[row], int(found["start"]), int(found["end"]), self.strands[row],
+            (int(found["window_start"]), int(found["window_end"])), attribution,
+        )  # fmt: skip
 
     def rows(self) -> Iterator[int]:
         """Numbers of all rows."""

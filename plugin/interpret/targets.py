@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from kipoi_borzoi.dataloaders.bed import read_bed
 from kipoi_borzoi.dataloaders.gtf import Gene
 from kipoi_borzoi.errors import InputError
 from kipoi_borzoi.genome import Interval
@@ -276,3 +278,31 @@ def genes_by_name(genes: Sequence[Gene]) -> dict[str, list[Gene]]:
             by_name.setdefault(key, found)
     by_name.pop("", None)
     return by_name
+
+
+def genes_within(genes: Sequence[Gene], path: str | os.PathLike) -> set[Gene]:
+    """The genes that lie, from their first exonic base to their last, in the stretches of a BED file taken together.
+
+    Raises
+    ------
+    InputError
+        No gene does.
+    """
+    merged: dict[str, list[list[int]]] = {}
+    for interval in sorted(read_bed(path), key=lambda one: (one.chrom, one.start)):
+        stretches = merged.setdefault(interval.chrom, [])
+        if stretches and interval.start <= stretches[-1][1]:
+            stretches[-1][1] = max(stretches[-1][1], interval.end)
+        else:
+            stretches.append([interval.start, interval.end])
+    found = {
+        gene
+        for gene in genes
+        if any(start <= gene.start and gene.end <= end for start, end in merged.get(gene.chrom, ()))
+    }
+    if not found:
+        raise InputError(
+            f"{path}: none of the {len(genes)} genes lies in its stretches, which are on {', '.join(list(merged)[:3])}; "
+            f"the first gene is on {genes[0].chrom}"
+        )
+    return found

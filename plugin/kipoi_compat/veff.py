@@ -237,6 +237,21 @@ def _append_interval(append, self, chrom, start, end, id):
     self.ofh.write(f"chr{str(chrom).removeprefix('chr')}\t{int(start) - 1}\t{end}\t{id}\n")
 
 
+def keep_windows_at_a_contigs_start(tool) -> bool:
+    """Write a window that would begin before its contig as the shorter interval around the same middle, which is BED.
+
+    Its start was negative, and the whole run stopped there. Our dataloader takes the window around the middle, with zeros
+    beyond the contig.
+    """
+    wrap(sys.modules["kipoi_veff.utils.io"].BedWriter, "append_interval", _append_from_the_start)
+    return True
+
+
+def _append_from_the_start(append, self, chrom, start, end, id):
+    before = min(int(start) - 1, 0)
+    return append(self, chrom, int(start) - before, int(end) + before, id)
+
+
 def find_regions_with_or_without_chr(tool) -> bool:
     """Find a BED file's regions also where it writes no ``chr``, which the windows always have: else the run stops."""
     wrap(sys.modules["kipoi_veff.mutation_map"], "_overlap_bedtools_region", _overlap_by_the_files_names)
@@ -362,6 +377,7 @@ FIXES_OF_FAULTS = (
     join_values_of_info_fields,
     leave_out_samples,
     keep_contig_names_whole,
+    keep_windows_at_a_contigs_start,
     find_regions_with_or_without_chr,
     start_windows_of_regions_at_the_region,
 )

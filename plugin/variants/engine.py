@@ -117,6 +117,35 @@ class Engine:
         for _, part in groupby(chosen, key=lambda one: one.row.number // self.chunk_alleles):
             yield list(part)
 
+    def together(self, alleles: Sequence[Allele]) -> list[list[Allele]]:
+        """The alleles of one chunk that can be scored, in groups of those that share a prediction; the groups share none.
+
+        What a group costs does therefore not depend on the others. With ``window='gene'`` the chunk is one group.
+        """
+        scored = [allele for allele in alleles if allele.change is not None]
+        if self.options.window == "gene":
+            return [scored] if scored else []
+        clusters = self._clusters({allele.change for allele in scored})
+        cluster_of = {change: number for number, cluster in enumerate(clusters) for change in cluster}
+        groups: list[list[Allele]] = [[] for _ in clusters]
+        for allele in scored:
+            groups[cluster_of[allele.change]].append(allele)
+        return groups
+
+    def gene_rows(self, change: Change) -> list[GeneRow]:
+        """The genes that `score` gives an allele that is alone in its chunk; nothing is predicted."""
+        covered: dict[Gene, float] = {}
+        for group in self.groups if self.options.gene_scorers else ():
+            if self.options.window == "gene":
+                near = self.genes.centred_on(change.contig, change.pos - 1, self.length)
+                found = [self._bins_around(group, change.contig, gene) for gene in near]
+            else:
+                found = self._genes_in(group, shared_window([change], group.length))
+            for bins in found:
+                if bins is not None:
+                    covered[bins.gene] = min(covered.get(bins.gene, 1.0), bins.covered)
+        return [_gene_row(0, gene, covered[gene]) for gene in _in_order(covered)]
+
     def score(self, alleles: Sequence[Allele]) -> Chunk:
         """Score the alleles of one chunk; those that do the same to the genome are predicted once."""
         collected = {allele.change: _Collected() for allele in alleles if allele.change is not None}
@@ -142,7 +171,7 @@ class Engine:
     def _score_around_variants(self, changes: list[Change], collected: dict[Change, _Collected]) -> None:
         shared = self.options.window == "cluster"
         per_gene = bool(self.options.gene_scorers) and self.options.window != "gene"
-        for cluster in clustered(changes, int(self.length * CLUSTER_FRACTION) if shared else 0):
+        for cluster in self._clusters(changes):
             for group in self.groups:
                 window = shared_window(cluster, group.length)
                 genes = self._genes_in(group, window) if per_gene else []
@@ -153,6 +182,10 @@ class Engine:
                     result.padded = max(result.padded, window.padded(self.genome.length(window.contig)))
                     self._collect(group, ref, alt, result, True, genes)
 
+    def _clusters(self, changes: Iterable[Change]) -> list[list[Change]]:
+        """The changes that are predicted in one window around them."""
+        return clustered(changes, int(self.length * CLUSTER_FRACTION) if self.options.window == "cluster" else 0)
+
     def _score_around_genes(self, changes: list[Change], collected: dict[Change, _Collected]) -> None:
         by_gene: dict[tuple[str, Gene], list[Change]] = {}
         for change in changes:
@@ -161,13 +194,18 @@ class Engine:
         for (contig, gene), members in by_gene.items():
             for group in self.groups:
                 window = Window.around(contig, gene.midpoint, group.length)
-                bins = self.genes.bins(gene, window.output(group.crop, group.bins, group.bin_size))
+                bins = self._bins_around(group, contig, gene)
                 if bins is None:
                     continue
                 for change, ref, alt in self._pairs(group, window, members, True):
                     result = collected[change]
                     result.padded = max(result.padded, window.padded(self.genome.length(contig)))
                     self._collect(group, ref, alt, result, False, [bins])
+
+    def _bins_around(self, group: Group, contig: str, gene: Gene) -> GeneBins | None:
+        """A gene's bins in the window that is centred on it."""
+        window = Window.around(contig, gene.midpoint, group.length)
+        return self.genes.bins(gene, window.output(group.crop, group.bins, group.bin_size))
 
     def _genes_in(self, group: Group, window: Window) -> list[GeneBins]:
         output = window.output(group.crop, group.bins, group.bin_size)
@@ -267,9 +305,8 @@ class Engine:
             profiles.append(None if result is None else result.profiles)
             if result is None:
                 continue
-            for gene in sorted(result.genes, key=lambda gene: (gene.start, gene.end, gene.gene_id, gene.strand)):
-                place = (len(rows) - 1, gene.gene_id, gene.name, gene.strand, result.covered[gene])
-                gene_rows.append(GeneRow(*place))
+            for gene in _in_order(result.genes):
+                gene_rows.append(_gene_row(len(rows) - 1, gene, result.covered[gene]))
                 gene_scores.append(result.genes[gene])
         return Chunk(
             tuple(rows),
@@ -352,3 +389,12 @@ def _contrast(terms: Sequence[tuple[int, int, float]], stacks: Sequence[np.ndarr
     if len(counts) == 1:
         return sum(weight * stacks[ensemble][:, unit] for ensemble, unit, weight in terms)
     return np.array([sum(weight * stacks[ensemble][:, unit].mean() for ensemble, unit, weight in terms)])
+
+
+def _in_order(genes: Iterable[Gene]) -> list[Gene]:
+    """The order in which a table has the genes of an allele."""
+    return sorted(genes, key=lambda gene: (gene.start, gene.end, gene.gene_id, gene.strand))
+
+
+def _gene_row(allele: int, gene: Gene, covered: float) -> GeneRow:
+    return GeneRow(allele, gene.gene_id, gene.name, gene.strand, covered)

@@ -19,8 +19,9 @@ from kipoi_borzoi.variants.results import Chunk, Column
 from kipoi_borzoi.variants.writers import writer_for
 from kipoi_borzoi.work_folder import work_folder
 
-_PART_ALLELES = 4096
-_PART_VALUES = 1 << 22  # numbers in a part: 16 MiB
+PART_ALLELES = 4096
+PART_VALUES = 1 << 22  # numbers in a part: 16 MiB
+PART_SECONDS = 30.0
 _BLOCK_ALLELES = 4096
 _BLOCK_VALUES = 1 << 18  # numbers handed to a writer at once
 
@@ -44,7 +45,7 @@ def write_scores(
     inputs: Sequence[str | os.PathLike] = (),
     force: bool = False,
     align: int = 1,
-    part_seconds: float = 30.0,
+    part_seconds: float = PART_SECONDS,
 ) -> Summary:
     """Write a table of scores, in the format that its suffix names.
 
@@ -193,7 +194,7 @@ def merge_shards(
         raise InputError(f"the shards hold {survey.alleles} alleles, but say {total}")
     with explained(out):
         sweep_temporaries(out.parent)
-        temporaries = _write(out, header, survey, _counted(chunks(), 0, total, progress, "writing"))
+        temporaries = write_table(out, header, survey, _counted(chunks(), 0, total, progress, "writing"))
         _publish(temporaries)
     return survey.summary
 
@@ -262,8 +263,18 @@ def check_output(
     """
     out = Path(out)
     check_name(out, inputs, shard, force)
-    if out.name.endswith(shards.SUFFIX):
-        return
+    if not out.name.endswith(shards.SUFFIX):
+        check_format(out, header)
+
+
+def check_format(out: Path, header: Header) -> None:
+    """Refuse a format that cannot hold the table.
+
+    Raises
+    ------
+    InputError
+        The suffix is unknown, or the format cannot hold the table.
+    """
     writer = writer_for(out)
     writer.check(header)
     if header.profiles and writer.suffix != ".h5":
@@ -315,7 +326,7 @@ def _fill_gap(work: WorkFolder, chunks: Iterable[Chunk], first: int, last: int |
             waiting.append(chunk)
             count += len(chunk.alleles)
             values += _values(chunk)
-            if count >= _PART_ALLELES or values >= _PART_VALUES or time.monotonic() - since >= part_seconds:
+            if count >= PART_ALLELES or values >= PART_VALUES or time.monotonic() - since >= part_seconds:
                 keep()
             bar.update(len(chunk.alleles))
         if last is not None and place != last:
@@ -360,12 +371,12 @@ def _finish(work: WorkFolder, out: Path) -> Summary:
             raise
         temporaries = [(temporary, out)]
     else:
-        temporaries = _write(out, work.header, survey, work.chunks())
+        temporaries = write_table(out, work.header, survey, work.chunks())
     _publish(temporaries, lambda temporary: work.finish(temporary, survey.statuses))
     return survey.summary
 
 
-def _write(out: Path, header: Header, survey: Survey, chunks: Iterable[Chunk]) -> list[tuple[Path, Path]]:
+def write_table(out: Path, header: Header, survey: Survey, chunks: Iterable[Chunk]) -> list[tuple[Path, Path]]:
     """Write a table under temporary names; return them with the final ones, the table itself last."""
     writer = writer_for(out)
     temporary = create_temporary(out)
@@ -375,7 +386,7 @@ def _write(out: Path, header: Header, survey: Survey, chunks: Iterable[Chunk]) -
             index = writer.module.index_name(out, survey)
             temporaries.insert(0, (temporary.with_name(temporary.name + index.suffix), index))
         columns = len(header.columns)
-        blocks = reblock(chunks, _block_alleles(header, survey), columns)
+        blocks = reblock(chunks, block_alleles(header, survey), columns)
         writer.write(temporary, header, survey, blocks)
     except BaseException:
         for file, _ in temporaries:
@@ -399,7 +410,7 @@ def _publish(temporaries: list[tuple[Path, Path]], note: Callable[[Path], None] 
         raise
 
 
-def _block_alleles(header: Header, survey: Survey) -> int:
+def block_alleles(header: Header, survey: Survey) -> int:
     """Alleles per block: what a writer holds at once, the same for the same table however it was computed."""
     genes = -(-survey.genes // max(1, survey.alleles))
     arrays = len(header.scorers) * max(1, len(survey.measures)) + genes * len(header.gene_scorers) * max(
