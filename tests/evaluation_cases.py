@@ -11,8 +11,11 @@ from kipoi_borzoi.zoo import zoo_import
 NAMES = ["a.control+", "a.control-", "a.treated+", "a.treated-", "b+", "b-"]
 
 
-def make_zoo_and_store(folder):
-    """In ``folder``: a zoo (lab/m: 512 bp, 28 bins of 16 bp) and a store of six windows, four of them of the fold test."""
+def make_zoo_and_store(folder, seed=0):
+    """In ``folder``: a zoo (lab/m: 512 bp, 28 bins of 16 bp) and a store of six windows, four of them of the fold test.
+
+    ``seed`` is that of the model's weights.
+    """
     params = {
         "model": {
             "seq_length": 512, "activation": "gelu", "norm_type": "batch", "bn_momentum": 0.9,
@@ -24,7 +27,7 @@ def make_zoo_and_store(folder):
             "head_human": {"name": "final", "units": 6, "activation": "softplus"},
         }
     }  # fmt: skip
-    parts = make_parts(folder / "parts", params)
+    parts = make_parts(folder / "parts", params, seed=seed)
     lines = ["\tidentifier\tfile\tclip\tclip_soft\tscale\tsum_stat\tstrand_pair\tdescription"]
     lines += [f"{i}\t{name}\tnone\t384\t64\t1.0\tsum_sqrt\t{i + 1 - 2 * (i % 2)}\tRNA" for i, name in enumerate(NAMES)]
     parts["targets"].write_text("\n".join(lines) + "\n")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -267,6 +268,22 @@ def test_an_evaluation_on_a_cluster_is_that_of_one_process(run, lab):
     assert names == sorted(path.name for path in Path("manyfolder").iterdir())
     for name in names:
         assert Path("onefolder", name).read_bytes() == Path("manyfolder", name).read_bytes(), name
+
+
+def test_workers_do_not_predict_with_the_model_that_had_a_name_before(run):
+    """As when an adapter is trained again, between two commands that share a scheduler."""
+    for seed in (0, 5):
+        Path(str(seed)).mkdir()
+        make_zoo_and_store(Path(str(seed)), seed)
+    tables = []
+    for number, seed in enumerate((0, 5)):
+        shutil.rmtree("zoo", ignore_errors=True)
+        shutil.copytree(f"{seed}/zoo", "zoo")
+        out = f"folder{number}"
+        run("evaluate", "--model", "lab/m", "--zoo", "zoo", "--data", "0/store", "--no-pictures", out=out)
+        assert Path(f"one{out}/tracks.tsv").read_bytes() == Path(f"many{out}/tracks.tsv").read_bytes()
+        tables.append(Path(f"one{out}/tracks.tsv").read_bytes())
+    assert tables[0] != tables[1]
 
 
 @pytest.mark.parametrize("source", [["--simulate", "24", "--genes", EXAMPLE / "genes.gtf"], ["--vcf", "variants.vcf"]])

@@ -87,7 +87,7 @@ def _evaluate(args) -> None:
         if client is not None:
             from kipoi_borzoi.cluster.jobs import predict_on
 
-            predict = predict_on(client, args.model, args.adapter, args.zoo, store, store.crop_bp // store.bin_size, args.rc)
+            predict = predict_on(client, model, args.model, args.adapter, args.zoo, store, store.crop_bp // store.bin_size, args.rc)
         result = evaluate(
             model, store, args.split, genes, contrasts, args.batch_size, args.rc, base_name(args.model, args.zoo),
             lambda batches: tqdm(batches, desc="windows", unit="batch", disable=not sys.stderr.isatty()), predict,

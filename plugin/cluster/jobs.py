@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kipoi_borzoi.cluster.run import Plan, enter, results
+from kipoi_borzoi.cluster.run import Plan, check_same, enter, results
+from kipoi_borzoi.provenance import describe_model
 
 
 def run_jobs_on(client) -> Callable:
@@ -21,7 +24,8 @@ def run_jobs_on(client) -> Callable:
     def run(make: Callable, shared: Any, jobs: Sequence[Any], processes: int, total: int, unit: str, progress: bool) -> list:
         from tqdm import tqdm
 
-        plan = Plan(_job_on_worker, {"folder": os.getcwd(), "make": make, "shared": shared}, f"jobs {os.getpid()} {id(shared)}")
+        # The key is of this call alone: workers of a scheduler that runs on may hold what another command has shared.
+        plan = Plan(_job_on_worker, {"folder": os.getcwd(), "make": make, "shared": shared}, f"jobs {secrets.token_hex(16)}")
         found = []
         with tqdm(total=len(jobs), unit=" tracks", disable=not progress) as bar:
             for result in results(client, plan, jobs, lambda job: "the sequences" if job is None else f"track {job}"):
@@ -37,13 +41,27 @@ def _job_on_worker(folder: str, make: Callable, shared: Any) -> Callable:
     return lambda job: make(shared, job, lambda count: None)
 
 
-def predict_on(client, model: str, adapter: str | None, zoo: str | None, store, crop: int, rc: bool) -> Callable:
-    """From batches of a store's windows to their coverage (batch, bins, tracks), one after the other, by a client's workers."""
+def predict_on(client, loaded, model: str, adapter: str | None, zoo: str | None, store, crop: int, rc: bool) -> Callable:
+    """From batches of a store's windows to their coverage (batch, bins, tracks), one after the other, by a client's workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    loaded : BorzoiModel
+        What ``model`` and ``adapter`` are here; workers refuse to predict with another one.
+    model, adapter, zoo
+        How workers find it.
+    store : Store
+    crop : int
+        Bins.
+    rc : bool
+    """
+    described = describe_model(model, loaded)
     arguments = {
-        "folder": os.getcwd(), "model": model, "adapter": adapter, "zoo": zoo, "store": Path(store.path), "key": store.key,
-        "crop": crop, "rc": rc,
+        "folder": os.getcwd(), "model": model, "adapter": adapter, "zoo": zoo, "described": described, "store": Path(store.path),
+        "key": store.key, "crop": crop, "rc": rc,
     }  # fmt: skip
-    plan = Plan(_predictor_on_worker, arguments, f"{model} {adapter} {store.key} {crop} {rc}")
+    plan = Plan(_predictor_on_worker, arguments, json.dumps([described, store.key, str(Path(store.path).absolute()), crop, rc]))
 
     def predict(batches: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
         return results(client, plan, batches, lambda batch: f"windows {batch[0]} to {batch[-1]}")
@@ -51,7 +69,9 @@ def predict_on(client, model: str, adapter: str | None, zoo: str | None, store, 
     return predict
 
 
-def _predictor_on_worker(folder: str, model: str, adapter: str | None, zoo: str | None, store: Path, key: str, crop: int, rc: bool):
+def _predictor_on_worker(
+    folder: str, model: str, adapter: str | None, zoo: str | None, described: Mapping, store: Path, key: str, crop: int, rc: bool
+) -> Callable:
     from kipoi_borzoi.errors import InputError
     from kipoi_borzoi.training.store import Store
     from kipoi_borzoi.zoo.load import load_model
@@ -62,6 +82,8 @@ def _predictor_on_worker(folder: str, model: str, adapter: str | None, zoo: str 
         raise InputError(f"{store}: this worker sees another store than the one who asks")
     loaded = load_model(model, adapters=[adapter] if adapter else None, zoo=zoo)
     loaded = loaded.models[adapter] if adapter else loaded
+    found = describe_model(model, loaded)
+    check_same(json.dumps(described), json.dumps(found), described, found)
 
     def predict(batch: Sequence[int]) -> np.ndarray:
         x = np.stack([opened.sequence(number, bool) for number in batch])
