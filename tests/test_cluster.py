@@ -352,6 +352,7 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch):
 
 
 def test_no_scheduler_and_no_dask_are_one_clear_error(monkeypatch):
+    monkeypatch.setattr("kipoi_borzoi.cluster.connect._ANSWER_S", 1.0)
     with pytest.raises(InputError, match="the scheduler does not answer"), connect("tcp://127.0.0.1:9"):
         pass
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)

@@ -19,6 +19,7 @@ QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "ls
 _ADDRESS = re.compile(r"(tcp|tls)://\S+")
 _EXAMPLE = "local, local:4, tcp://host:8786, or a .yaml file"
 _FIRST_WORKER_S = 60.0
+_ANSWER_S = 20.0
 
 logger = logging.getLogger("kipoi_borzoi")
 
@@ -109,7 +110,7 @@ def connect(text: str) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         if isinstance(where, Scheduler):
             try:
-                client = stack.enter_context(client_type(where.address, timeout=20))
+                client = stack.enter_context(client_type(where.address, timeout=_ANSWER_S))
             except OSError as error:
                 raise InputError(f"--cluster {text}: the scheduler does not answer ({error})") from error
             _wait_for_workers(client, 1, _FIRST_WORKER_S, text)
