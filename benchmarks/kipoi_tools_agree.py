@@ -244,11 +244,11 @@ def by_ism(case):
     yield case.line("ism", "logSED", found, slice(1))
 
 
-def by_gradient(case, change=0.02):
+def by_gradient(case, most=0.01):
     """kipoi_interpret's gradient beside a finite difference along it, and times the input.
 
     A single position of a large network changes its output by less than float32 can tell. So all positions move at once, in the
-    direction of the gradient and so far that log2 of the sum changes by about ``change`` each way: that is its length times the step.
+    direction of the gradient, the first of them by ``most``: the output then changes by the gradient's length times the step.
     """
     import h5py
     import kipoi
@@ -261,7 +261,7 @@ def by_gradient(case, change=0.02):
     with h5py.File(case.folder / "grad.h5") as grad, h5py.File(case.folder / "grad_input.h5") as product:
         gradient, times_input = grad["grads"][0].astype(float), product["importance_scores"][0]
     length = np.sqrt((gradient**2).sum())
-    step = change / length
+    step = most * length / np.abs(gradient).max()
     ends = [(x[0] + sign * step * gradient / length).astype(np.float32) for sign in (-1, 1)]
     low, high = model.predict_on_batch(np.stack(ends), tracks=[0])[:, 0].astype(float)
     yield "gradient", "relative", gradient.size, 1.0, abs((high - low) / (2 * step) / length - 1)
