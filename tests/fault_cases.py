@@ -43,13 +43,19 @@ def finetune(arguments: list[str]) -> int:
 
 
 def download(arguments: list[str]) -> int:
-    """Fetch a URL into the cache below the working directory."""
+    """Fetch a URL into the cache below the working directory; errors become statuses as in the command."""
     import os
+    import sys
 
+    from kipoi_borzoi.errors import KipoiBorzoiError
     from kipoi_borzoi.zoo import cache
 
     os.environ["KIPOI_BORZOI_CACHE"] = str(Path("cache").absolute())
-    print(cache.fetch(arguments[0], progress=False))
+    try:
+        print(cache.fetch(arguments[0], progress=False))
+    except KipoiBorzoiError as error:
+        print(f"kipoi-borzoi: error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
