@@ -244,7 +244,7 @@ def by_ism(case):
     yield case.line("ism", "logSED", found, slice(1))
 
 
-def by_gradient(case, most=0.01):
+def by_gradient(case, most=0.003):
     """kipoi_interpret's gradient beside a finite difference along it, and times the input.
 
     A single position of a large network changes its output by less than float32 can tell. So all positions move at once, in the
