@@ -59,6 +59,7 @@ def test_a_killed_worker_costs_nothing_but_time(client, tmp_path):
 
 
 def test_the_plan_is_sent_once_and_made_again_when_all_who_hold_it_are_killed(client, tmp_path):
+    client.wait_for_workers(2, timeout=60)  # those that the tests before have killed start again
     heavy = Plan(prepare_unpacked, {"factor": 3, "marks": str(tmp_path), "load": Unpacked(str(tmp_path))}, f"heavy-{tmp_path}")
     assert len(list(results(client, heavy, range(40), str))) == 40
     assert 1 <= len(list(tmp_path.glob("unpacked-*"))) <= 4  # made on one worker, handed to the other

