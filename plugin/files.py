@@ -14,7 +14,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -298,3 +298,32 @@ def _is_dead(temporary: Temporary) -> bool:
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())[:64]
+
+
+def check_output_name(out: Path, inputs: Sequence[str | os.PathLike] = ()) -> None:
+    """Refuse a name that no file could be written to, before anything is computed.
+
+    Raises
+    ------
+    InputError
+        The folder is missing, ``out`` is a folder, or it is one of the inputs.
+    """
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: its folder {out.parent} does not exist; make it first")
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; give the name of a file")
+    for given in inputs:
+        if out.exists() and os.path.exists(given) and os.path.samefile(out, given):
+            raise InputError(f"{out}: is an input as well; write to another file")
+
+
+def refuse_existing(out: Path, force: bool) -> None:
+    """Refuse an output that is there.
+
+    Raises
+    ------
+    InputError
+        It exists, and ``force`` is not given.
+    """
+    if out.exists() and not force:
+        raise InputError(f"{out}: exists; give --force to replace it, or another name")

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from kipoi_borzoi.errors import InputError, KipoiBorzoiError
-from kipoi_borzoi.files import commit, create_temporary, sweep_temporaries
+from kipoi_borzoi.files import check_output_name, commit, create_temporary, refuse_existing, sweep_temporaries
 from kipoi_borzoi.interpret.attribution_file import AttributionFile, write_attributions
 from kipoi_borzoi.interpret.exports import write_bigwig, write_modisco
 from kipoi_borzoi.interpret.methods import Method
@@ -160,15 +160,8 @@ def check_out(out: str | os.PathLike, inputs: Sequence[str | os.PathLike], force
 
 def check_file(path: Path, inputs: Sequence[str | os.PathLike], force: bool) -> None:
     """Refuse an output that could not be written, exists (unless ``force``) or is an input."""
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: its folder {path.parent} does not exist; make it first")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give the name of a file")
-    for given in inputs:
-        if path.exists() and os.path.exists(given) and os.path.samefile(path, given):
-            raise InputError(f"{path}: is an input as well; write to another file")
-    if path.exists() and not force:
-        raise InputError(f"{path}: exists; give --force to replace it, or another name")
+    check_output_name(path, inputs)
+    refuse_existing(path, force)
 
 
 @contextlib.contextmanager

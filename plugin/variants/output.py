@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kipoi_borzoi.errors import InputError, KipoiBorzoiError
-from kipoi_borzoi.files import commit, create_temporary, sweep_temporaries
+from kipoi_borzoi.files import check_output_name, commit, create_temporary, refuse_existing, sweep_temporaries
 from kipoi_borzoi.variants import shards
 from kipoi_borzoi.variants.blocks import check_chunk, concatenate, reblock
 from kipoi_borzoi.variants.header import Header, Summary, Survey, describe_scorers
@@ -234,13 +234,7 @@ def check_place(out: str | os.PathLike, inputs: Sequence[str | os.PathLike] = ()
         When the folder is missing, ``out`` is an input, or it exists and ``force`` is not given.
     """
     out = Path(out)
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: its folder {out.parent} does not exist; make it first")
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder; give the name of a file")
-    for path in inputs:
-        if out.exists() and os.path.exists(path) and os.path.samefile(out, path):
-            raise InputError(f"{out}: is an input as well; write to another file")
+    check_output_name(out, inputs)
     if not work_folder(out).exists():
         refuse_existing(out, force)
 
@@ -279,18 +273,6 @@ def check_format(out: Path, header: Header) -> None:
     writer.check(header)
     if header.profiles and writer.suffix != ".h5":
         raise InputError(f"{out}: {' and '.join(header.profiles)} are coverage by bin, which only .h5 can hold")
-
-
-def refuse_existing(out: Path, force: bool) -> None:
-    """Refuse an output that is there.
-
-    Raises
-    ------
-    InputError
-        It exists, and ``force`` is not given.
-    """
-    if out.exists() and not force:
-        raise InputError(f"{out}: exists; give --force to replace it, or another name")
 
 
 def _fill(work: WorkFolder, chunks_from: ChunksFrom, progress: bool | None, part_seconds: float) -> None:
